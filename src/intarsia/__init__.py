@@ -1,0 +1,57 @@
+"""Intarsia: image segmentation and image generation in one tool.
+
+    import intarsia
+    fitted = intarsia.fit("cells", minutes=10)
+    intarsia.load(fitted.run.folder).predict("cell.png").overlay()
+
+The names below are imported when they are first used: `import intarsia` itself costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "fit": "fitting",
+    "load": "api",
+    "evaluate": "api",
+    "check_folder": "data.check",
+    "open_folder": "data.folder",
+    "Config": "config",
+    "read_config": "config",
+    "Predictor": "inference.predictor",
+    "predict_files": "inference.folder",
+    "Prediction": "records",
+    "Sample": "records",
+    "Classes": "records",
+    "IntarsiaError": "errors",
+}
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from .api import evaluate as evaluate
+    from .api import load as load
+    from .config import Config as Config
+    from .config import read_config as read_config
+    from .data.check import check_folder as check_folder
+    from .data.folder import open_folder as open_folder
+    from .errors import IntarsiaError as IntarsiaError
+    from .fitting import fit as fit
+    from .inference.folder import predict_files as predict_files
+    from .inference.predictor import Predictor as Predictor
+    from .records import Classes as Classes
+    from .records import Prediction as Prediction
+    from .records import Sample as Sample
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'intarsia' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,282 @@
+"""Every command of the shell, a function each; the work is done by the rooms below."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .. import __version__
+from ..errors import IntarsiaError, UsageError
+from .progress import training_bar, work_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="intarsia",
+    help="Image segmentation and image generation in one tool: from a folder of pictures and few masks to a segmenter.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Exit codes: 0 fine · 2 usage · 3 data · 4 unsafe file · 5 out of memory · 6 disk · 7 not a number · "
+    "75 stopped, resumable. --debug shows where an error came from.",
+)
+
+FolderArgument = Annotated[Path, typer.Argument(help="Folder of pictures and masks, such as images/ and masks/.")]
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, as `fit` made it.")]
+ClassesOption = Annotated[Path | None, typer.Option("--classes", help="Another classes.toml than the folder's own.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, as in config.toml: train.batch=4 (may be repeated).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="What to compute on.")]
+WeightsOption = Annotated[
+    Literal["best", "last"], typer.Option("--weights", help="Best at validation, or last.")
+]
+
+
+@app.command()
+def check(folder: FolderArgument, classes: ClassesOption = None, json_: JsonOption = False) -> None:
+    """Look for everything that is wrong with a folder of pictures and masks, before any training."""
+    from ..data.check import check_folder
+    from ..data.check_table import print_report
+
+    with work_bar("reading", quiet=json_) as step:
+        report = check_folder(folder, classes, progress=step)
+    if json_:
+        print(json.dumps(report.to_json(), indent=1))
+    else:
+        print_report(report, _console())
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def plan(
+    folder: FolderArgument,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it there instead of printing it.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time to train.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps to train, instead of minutes.")] = None,
+    model: Annotated[str | None, typer.Option(help="One of `intarsia models`.")] = None,
+    labelled: Annotated[int | None, typer.Option(help="Use so many masks; the rest count as unlabelled.")] = None,
+    classes: ClassesOption = None,
+    device: DeviceOption = "auto",
+    seed: int = 0,
+) -> None:
+    """Recommend a model, its size, loss and schedule for a folder, each choice with its reason, as a config.toml."""
+    from ..config import DataConfig
+    from ..files import write_atomically
+    from ..fitting import open_sets_for
+    from ..plan import make_plan
+    from ..training.machine import tune_allocator
+
+    tune_allocator()
+    data = DataConfig(folder=str(folder), labelled=labelled, classes=str(classes) if classes else None)
+    planned = make_plan(open_sets_for(data, seed), data, minutes, steps, device, model, seed)
+    if out is None:
+        print(planned.to_toml())
+        return
+    write_atomically(out, planned.to_toml().encode())
+    _console().print(f"Wrote {out}. Train with:\n  intarsia fit {folder} --config {out}")
+
+
+@app.command()
+def fit(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of pictures and masks.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="The run's folder; by default runs/NAME of the pictures'.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="A config.toml; by default what `plan` says.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget by the clock.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Budget in times each picture is seen.")] = None,
+    model: Annotated[str | None, typer.Option(help="One of `intarsia models`.")] = None,
+    labelled: Annotated[int | None, typer.Option(help="Use so many masks; the rest count as unlabelled.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    classes: ClassesOption = None,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration and stop.")] = False,
+    report: Annotated[bool, typer.Option(help="Evaluate at the end and write report.html.")] = True,
+) -> None:
+    """Train a segmenter; the same command again goes on where it stopped."""
+    from ..fitting import completed, configured, open_sets_for, overrides_of
+    from ..fitting import fit as fit_
+
+    settings = _settings(set_) | ({"data.classes": str(classes)} if classes else {})
+    if dry_run:
+        from ..config import to_toml
+
+        wishes = overrides_of(folder, settings, minutes, steps, epochs, model, labelled, seed)
+        wished, reasons = configured(config, wishes, lambda line: None)
+        print(to_toml(completed(wished, open_sets_for(wished.data, wished.seed)), reasons))
+        return
+    console = _console()
+    with training_bar(console) as show:
+        fitted = fit_(
+            folder, run=run, config=config, settings=settings, minutes=minutes, steps=steps, epochs=epochs, model=model,
+            labelled=labelled, seed=seed, show=show, say=console.print,
+        )  # fmt: skip
+    if report and not (fitted.resumed and fitted.run.report_path.exists() and fitted.steps == 0):
+        _evaluate(fitted.run.folder, console=console)
+    console.print(f"Predict with:\n  intarsia predict {fitted.run.folder} PICTURES --out DIR --overlay")
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    folder: Annotated[Path | None, typer.Option("--data", help="Another labelled folder than the run's own.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test; by default test if there is one.")
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option("--list", help="A file of picture names, one a line: only these.")
+    ] = None,
+    flips: Annotated[bool, typer.Option(help="Also ask for the mirror image, and average.")] = False,
+    weights: WeightsOption = "best",
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Measure a run on labelled pictures: per class and pooled scores, calibration, report.html."""
+    _evaluate(run, folder, split, names, flips, weights, device, json_)
+
+
+def _evaluate(run: Path, *options: Any, console: Console | None = None) -> None:
+    from ..api import evaluate as evaluate_
+
+    folder, split, names, flips, weights, device, json_ = options or (None, None, None, False, "best", "auto", False)
+    console = console or _console()
+    with work_bar("evaluating", quiet=json_) as step:
+        result = evaluate_(
+            run, folder, split=split, names=names, flips=flips, weights=weights, device=device, progress=step
+        )
+    if json_:
+        print(json.dumps(result.evaluation.to_json(), indent=1))
+        return
+    result.evaluation.table(console)
+    console.print(f"{result.pictures} {result.split} pictures. The whole story: {result.report}")
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    pictures: Annotated[list[str], typer.Argument(help="Files, folders or patterns such as 'scans/**/*.tif'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the answers.")],
+    overlay: Annotated[bool, typer.Option(help="Also the pictures with the classes laid over.")] = False,
+    probabilities: Annotated[bool, typer.Option(help="Also each class's probability, 16-bit TIFF.")] = False,
+    uncertainty: Annotated[bool, typer.Option(help="Also where the answer is unsure, 16-bit PNG.")] = False,
+    flips: Annotated[bool, typer.Option(help="Also ask for the mirror image, and average: twice the time.")] = False,
+    scale: Annotated[list[float] | None, typer.Option(help="Average over these scales, such as 0.75, 1, 1.25.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of a tile in pixels; by default whole pictures where they fit.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the answers of another model.")] = False,
+    weights: WeightsOption = "best",
+    limit: Annotated[float, typer.Option(help="Megapixels beyond which a file is refused.")] = 300,
+    device: DeviceOption = "auto",
+) -> None:
+    """Segment pictures of any size; goes on past broken files, and resumes where it stopped."""
+    from ..api import load
+    from ..inference.folder import predict_files
+
+    console = _console()
+    predictor = load(
+        run,
+        weights=weights,
+        device=device,
+        flips=flips,
+        scales=tuple(scale or (1.0,)),
+        tile=tile,
+        limit=int(limit * 1e6),
+    )
+    with work_bar("predicting") as step:
+        summary = predict_files(
+            predictor, pictures, out, overlay=overlay, probabilities=probabilities, uncertainty=uncertainty,
+            overwrite=overwrite, progress=lambda done, total, name: step(done, total),
+        )  # fmt: skip
+    skipped = f", {summary.skipped} were there already" if summary.skipped else ""
+    console.print(f"{summary.done} pictures in {summary.seconds:.1f} s{skipped}: {out}")
+    if summary.failed:
+        console.print(f"{len(summary.failed)} failed:", style="red")
+        for path, reason in summary.failed:
+            console.print(f"  {path}: {reason}", markup=False)
+        raise typer.Exit(3)
+
+
+@app.command()
+def models(json_: JsonOption = False) -> None:
+    """List the models, what they are and which settings each has."""
+    from ..models import MODELS
+
+    rows = [
+        {"name": name, "what": (sys.modules[m.__module__].__doc__ or "").strip().splitlines()[0].rstrip("."),
+         "settings": [field for field in m.Config.model_fields if field not in ("name",)]}
+        for name, m in MODELS.items()
+    ]  # fmt: skip
+    if json_:
+        print(json.dumps(rows, indent=1))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "what it is", "settings (--set model.NAME=…)"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(str(row["name"]), str(row["what"]), ", ".join(row["settings"]))
+    _console().print(table)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything it makes.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Time to train.")] = 2.0,
+    seed: int = 0,
+) -> None:
+    """Draw pictures, train on them for two minutes, measure, predict, and say what to type next."""
+    from .demo import run_demo
+
+    console = _console()
+    with training_bar(console) as show:
+        run_demo(out, minutes, seed, console, show)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"intarsia {__version__}")
+        raise typer.Exit
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code and the sentence for an error that reached the top."""
+    if isinstance(error, IntarsiaError):
+        return error.exit_code, str(error)
+    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return 3, f"{error.filename}: {(error.strerror or str(error)).lower()}."
+    if isinstance(error, OSError) and error.errno in (28, 122):
+        return 6, f"the disk is full ({error.filename or 'no file named'}); make room, then run the same command again."
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+        return 5, "the memory is full; take smaller batches, crops or tiles."
+    report = "Please report it, with what the same command says with --debug."
+    return 1, f"an error of ours, {type(error).__name__}: {error}. {report}"
+
+
+def _settings(pairs: list[str] | None) -> dict[str, str]:
+    settings = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {pair} has no value; write it as --set train.batch=4.")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)

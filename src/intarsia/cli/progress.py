@@ -1,0 +1,70 @@
+"""Bars in a terminal; plain lines, now and then, where there is none."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..training.loop import Training
+    from ..training.watchers import Show
+
+LINE_SECONDS = 30.0  # between two lines of a log
+
+
+@contextmanager
+def work_bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """`step(done, total)` moves a bar on stderr, so that what is printed can be piped."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def training_bar(console: Console) -> Iterator[Show]:
+    """Shows share done, time left, pictures a second, loss and the scores so far."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("training"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0, visible=False)
+        last = 0.0
+
+        def show(training: Training, losses: dict[str, float], speed: float) -> None:
+            nonlocal last
+            progress = training.progress
+            share = progress.share
+            left = f"{duration(progress.seconds * (1 - share) / share)} left · " if share > 0 else ""
+            loss = losses.get("train/total", next(iter(losses.values()), math.nan))
+            best = f" · mean IoU {progress.best:.3f}" if math.isfinite(progress.best) else ""
+            words = f"{left}step {progress.step} · {speed:.1f} pictures/s · loss {loss:.3f}{best}"
+            bar.update(task, completed=share, description=words, visible=True)
+            if not console.is_terminal and time.monotonic() - last > LINE_SECONDS:
+                last = time.monotonic()
+                console.print(f"{share:4.0%} {words}")
+
+        yield show
+
+
+def duration(seconds: float) -> str:
+    """75 -> "1 min 15 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

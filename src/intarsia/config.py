@@ -1,0 +1,204 @@
+"""The whole experiment as one typed value: read from TOML, overridden by the command line, written with reasons."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .data.augment import AugmentConfig
+from .errors import UsageError
+from .models import MODELS, AnyModel
+from .models.semantic.unet import UNetConfig
+from .training.config import TrainConfig
+
+
+class DataConfig(BaseModel):
+    """Which pictures are learnt from and which are kept for validation and test."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: str = "."  # pictures and masks
+    classes: str | None = None  # another classes.toml than the folder's own
+    validation: float = Field(0.2, ge=0, lt=1)  # share of the labelled pictures; the folder's own lists win
+    test: float = Field(0.0, ge=0, lt=1)  # likewise
+    leave_out: tuple[str, ...] = ()  # groups (drives, patients, slides) that are the validation part, and no others
+    labelled: int | None = Field(None, gt=0)  # masks kept for training; the rest count as unlabelled; None = all
+    cache_megabytes: float = Field(4096, ge=0)  # decoded pictures kept in memory; 0 = decoded again each time
+    validation_pictures: int = Field(200, ge=1)  # at most so many are looked at during training; all at its end
+
+
+class Config(BaseModel):
+    """One run: `intarsia fit` repeats it from this alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    data: DataConfig = DataConfig()
+    model: AnyModel = UNetConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None, base: Config | None = None) -> Config:
+    """The configuration of a TOML file (or `base`, or the defaults) with overrides such as {"train.steps": "500"}.
+
+    Strings in overrides are read as TOML where they can be, as in a file: 500, true, [1, 2], "text". Giving one of
+    steps, epochs and minutes takes the place of whichever was there. Raises UsageError naming the field and the
+    nearest right one.
+    """
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UsageError(f"{path} does not exist; `intarsia plan FOLDER` writes a config.toml.") from error
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"{path} can't be read as TOML: {error}.") from error
+    else:
+        tree = base.model_dump(mode="json", exclude_none=True) if base else {}
+    for dotted, value in (overrides or {}).items():
+        _put(tree, dotted, value)
+    return validate(tree, str(path) if path else "the configuration")
+
+
+def validate(tree: Mapping[str, Any], source: str) -> Config:
+    """The tree as a Config; UsageError in words where it is none."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(explain(error, source)) from error
+
+
+def explain(error: ValidationError, source: str) -> str:
+    """A sentence for each thing that is wrong: the field, what was given, what is allowed, the nearest right name."""
+    sentences = []
+    for each in error.errors():
+        place = [str(part) for part in each["loc"]]
+        given = each.get("input")
+        if each["type"] == "extra_forbidden":
+            known = _names_at(Config, place[:-1])
+            near = difflib.get_close_matches(place[-1], known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+            sentences.append(f"{_dotted(place)} is no setting; {hint}")
+        elif each["type"] == "union_tag_invalid":
+            wanted = str(given.get("name", "")) if isinstance(given, Mapping) else str(given)
+            near = difflib.get_close_matches(wanted, MODELS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            sentences.append(f"model.name = {wanted!r} is no model; {hint}there are {', '.join(MODELS)}.")
+        elif each["type"] == "union_tag_not_found":
+            sentences.append(f"[model] needs a name, one of {', '.join(MODELS)}.")
+        else:
+            message = each["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(given, Mapping) else f" = {given!r}"
+            sentences.append(
+                f"{_dotted(place)}{shown}: {message[0].lower()}{message[1:]}{'' if message.endswith('.') else '.'}"
+            )
+    return f"{source}: " + " ".join(sentences)
+
+
+def differences(ours: Config, theirs: Config) -> list[str]:
+    """A line for each setting that differs: "train.steps: 500 -> 600"."""
+    flat_ours, flat_theirs = _flat(ours.model_dump(mode="json")), _flat(theirs.model_dump(mode="json"))
+    keys = [*flat_ours, *(key for key in flat_theirs if key not in flat_ours)]
+    return [
+        f"{key}: {flat_ours.get(key)} -> {flat_theirs.get(key)}"
+        for key in keys
+        if flat_ours.get(key) != flat_theirs.get(key)
+    ]
+
+
+def to_toml(config: Config, reasons: Mapping[str, str] | None = None, heading: Sequence[str] = ()) -> str:
+    """The configuration as TOML, each setting with its reason as a comment: {"train.batch": "fits into 24 GiB"}."""
+    reasons = reasons or {}
+    document = tomlkit.document()
+    for line in heading:
+        document.add(tomlkit.comment(line))
+    tree = config.model_dump(mode="json", exclude_none=True)
+    for key, value in tree.items():
+        if not isinstance(value, Mapping):
+            document.add(key, tomlkit.item(value))
+            _comment(document, key, reasons.get(key))
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            document.add(key, _table(value, key, reasons))
+    return tomlkit.dumps(document)
+
+
+def _table(tree: Mapping[str, Any], prefix: str, reasons: Mapping[str, str]) -> tomlkit.items.Table:
+    table = tomlkit.table()
+    if prefix in reasons:
+        table.add(tomlkit.comment(reasons[prefix]))
+    nested = {key: value for key, value in tree.items() if isinstance(value, Mapping)}
+    for key, value in tree.items():
+        if key not in nested:
+            table.add(key, tomlkit.item(value))
+            _comment(table, key, reasons.get(f"{prefix}.{key}"))
+    for key, value in nested.items():
+        table.add(key, _table(value, f"{prefix}.{key}", reasons))
+    return table
+
+
+def _comment(container: Any, key: str, reason: str | None) -> None:
+    if reason:
+        container.item(key).comment(reason.replace("\n", " "))
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, leaf = dotted.split(".")
+    if isinstance(value, str):
+        with suppress(tomllib.TOMLDecodeError):  # a bare word is a string
+            value = tomllib.loads(f"value = {value}")["value"]
+    branch = tree
+    for parent in parents:
+        branch = branch.setdefault(parent, {})
+        if not isinstance(branch, dict):
+            raise UsageError(f"{dotted} can't be set: {parent} is a value, not a section.")
+    if dotted in ("train.steps", "train.epochs", "train.minutes"):
+        for other in ("steps", "epochs", "minutes"):
+            branch.pop(other, None)
+    if dotted == "model.name" and branch.get("name") != value:
+        shared = {"channels", "classes", "overlapping", "mean", "deviation", "loss"}
+        for key in [key for key in branch if key not in shared]:
+            branch.pop(key)  # another model's own settings mean nothing to this one
+    branch[leaf] = value
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _dotted(place: Sequence[str]) -> str:
+    """Where a field stands in the file; pydantic also names the member of the union, as in model.unet.width."""
+    return ".".join(part for i, part in enumerate(place) if not (i == 1 and place[0] == "model" and part in MODELS))
+
+
+def _names_at(model: type[BaseModel], place: Sequence[str]) -> list[str]:
+    for part in place:
+        if part in MODELS:
+            model = MODELS[part].Config
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        nested = _model_in(annotation)
+        if nested is not None:
+            model = nested
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The configuration class in `X`, `X | None` or `Annotated[X, …]`; None for unions of several."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Annotated, Union, types.UnionType):
+        found = [m for m in map(_model_in, get_args(annotation)) if m is not None]
+        return found[0] if len(found) == 1 else None
+    return None

@@ -1,0 +1,129 @@
+"""Batches of augmented crops, the same ones in the same order for the same seed, from any position.
+
+The i-th picture handed out is number i % n of the permutation that (seed, i // n) gives, and its augmentation is drawn
+from (seed, i // n, picture): nothing depends on threads or on how often training was stopped, so the position
+of a run is one number. Threads, not processes: OpenCV, decoding and NumPy let go of the interpreter's lock, there is no
+shared memory to run out of, and no worker that can die.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ..records import IGNORE, Batch, Sample
+from .augment import AugmentConfig, augment, mix
+
+
+class Samples(Protocol):
+    """Anything that hands out samples by number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class Cached:
+    """Samples that are decoded once and kept while they fit into `megabytes`; beyond, they are read each time."""
+
+    def __init__(self, samples: Samples, megabytes: float = 4096) -> None:
+        self.samples = samples
+        self.left = megabytes * 1e6
+        self.kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self.kept:
+            return self.kept[index]
+        sample = self.samples[index]
+        size = sum(a.nbytes for a in (sample.image, sample.mask, sample.labels) if a is not None)
+        if size <= self.left:
+            self.left -= size
+            self.kept[index] = sample
+        return sample
+
+
+def batches(
+    samples: Samples,
+    config: AugmentConfig,
+    size: int,
+    seed: int,
+    start: int = 0,
+    workers: int = 1,
+    rarity: np.ndarray | None = None,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Iterator[Batch]:
+    """Endless batches of `size` augmented samples, from batch number `start` on, prepared `workers` batches ahead.
+
+    workers = 0 prepares each batch when it is asked for; the batches are the same.
+    """
+    if workers == 0:
+        number = start
+        while True:
+            yield make_batch(samples, config, size, seed, number, rarity, memory_format)
+            number += 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="intarsia-data") as pool:
+        ahead: deque[Future[Batch]] = deque()
+        number = start
+        try:
+            while True:
+                while len(ahead) < workers + 1:
+                    ahead.append(pool.submit(make_batch, samples, config, size, seed, number, rarity, memory_format))
+                    number += 1
+                yield ahead.popleft().result()
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
+
+
+def make_batch(
+    samples: Samples,
+    config: AugmentConfig,
+    size: int,
+    seed: int,
+    number: int,
+    rarity: np.ndarray | None = None,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Batch:
+    """Batch number `number` of the endless sequence that `seed` gives."""
+    count = len(samples)
+    crops = []
+    for place in range(number * size, (number + 1) * size):
+        epoch = place // count
+        index = int(permutation(count, seed, epoch)[place % count])
+        crops.append(augment(samples[index], config, np.random.default_rng((seed, epoch, index)), rarity))
+    return collate(mix(crops, config, np.random.default_rng((seed, number, 2**31))), memory_format)
+
+
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    """(count,) the order of the samples in an epoch."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def collate(samples: Sequence[Sample], memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
+    """One batch of samples of one size; samples without a mask get one of IGNORE."""
+    images = torch.stack([to_tensor(sample) for sample in samples]).contiguous(memory_format=memory_format)
+    names = tuple(sample.name for sample in samples)
+    labelled = torch.tensor([sample.labelled for sample in samples])
+    planes = next((len(sample.labels) for sample in samples if sample.labels is not None), None)
+    if planes is not None:
+        empty = np.full((planes, *samples[0].size), IGNORE, np.int8)
+        stacked = np.stack([empty if sample.labels is None else sample.labels for sample in samples])
+        return Batch(images, labels=torch.from_numpy(stacked).float(), labelled=labelled, names=names)
+    blank = np.full(samples[0].size, IGNORE, np.int16)
+    masks = np.stack([blank if sample.mask is None else sample.mask for sample in samples])
+    return Batch(images, masks=torch.from_numpy(masks).long(), labelled=labelled, names=names)
+
+
+def to_tensor(sample: Sample) -> torch.Tensor:
+    """(C, H, W) float32 in [0, 1], a view with channels last."""
+    image = sample.image
+    if image.dtype == np.float32:
+        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    return torch.from_numpy(image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)).permute(2, 0, 1)

@@ -1,0 +1,88 @@
+"""The data doctor's report, for people who read it in a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from .check import CheckReport
+from .findings import Finding
+
+_STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold blue"}
+
+
+def print_report(report: CheckReport, console: Console, files: int = 5) -> None:
+    """Print what the folder holds, its classes, and each finding with its advice and its first `files` files."""
+    console.print(_overview(report))
+    if report.fingerprint.labelled:
+        console.print(_classes(report))
+    for finding in report.findings:
+        console.print(_finding(finding, files))
+    console.print(_verdict(report))
+
+
+def _overview(report: CheckReport) -> Table:
+    numbers, lists = report.fingerprint, report.folder.lists
+    table = Table(box=None, show_header=False, pad_edge=False, title_justify="left")
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row("folder", Text(f"{report.folder.root}  ({report.folder.layout})"))
+    table.add_row("pictures", f"{numbers.pictures} readable, {numbers.labelled} of them with a mask")
+    if lists:
+        parts = (f"{part} {len(names)} ({numbers.labelled_in.get(part, 0)} labelled)" for part, names in lists.items())
+        table.add_row("lists", ", ".join(parts))
+    sizes = dict.fromkeys((numbers.smallest, numbers.median, numbers.largest))
+    table.add_row("width x height", " · ".join(f"{width} x {height}" for height, width in sizes))
+    table.add_row("channels", f"{numbers.channels} ({numbers.dtype})")
+    channels = zip(numbers.mean, numbers.deviation, strict=True)
+    table.add_row("mean ± deviation", "  ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in channels))
+    if numbers.ignore_share:
+        table.add_row("ignored", f"{100 * numbers.ignore_share:.2f} % of the masks' pixels")
+    return table
+
+
+def _classes(report: CheckReport) -> Table:
+    classes, numbers = report.folder.classes, report.fingerprint
+    table = Table(title="classes", title_justify="left", header_style="dim", box=None)
+    table.add_column("")
+    for heading in ("class", "% of pixels", "pictures", "object Ø px", "smallest tenth Ø px"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for k, name in enumerate(classes.names):
+        red, green, blue = classes.colours[k]
+        table.add_row(
+            Text("██", style=f"rgb({red},{green},{blue})"),
+            Text(name),
+            f"{100 * numbers.shares[k]:.3f}",
+            str(numbers.class_pictures[k]),
+            _pixels(numbers.diameters[k]),
+            _pixels(numbers.small_diameters[k]),
+        )
+    return table
+
+
+def _finding(finding: Finding, files: int) -> RenderableType:
+    style = _STYLES[finding.level]
+    head = Text.assemble((finding.level, style), "  ", finding.message, ("  " + finding.code, "dim"))
+    lines: list[RenderableType] = [head, Padding(Text(finding.advice), (0, 0, 0, 4), expand=False)]
+    details = finding.details or ("",) * len(finding.files)
+    for path, detail in list(zip(finding.files, details, strict=True))[:files]:
+        lines.append(Padding(Text(f"{path}: {detail}" if detail else path, style="dim"), (0, 0, 0, 4), expand=False))
+    if len(finding.files) > files:
+        lines.append(Padding(Text(f"… and {len(finding.files) - files} more", style="dim"), (0, 0, 0, 4), expand=False))
+    return Group(*lines)
+
+
+def _verdict(report: CheckReport) -> Text:
+    levels = [finding.level for finding in report.findings]
+    errors, warnings = levels.count("error"), levels.count("warning")
+    if errors:
+        return Text(f"{errors} to mend before training, {warnings} to look at.", style="bold red")
+    if warnings:
+        return Text(f"Nothing that stops training, {warnings} to look at.", style="bold yellow")
+    return Text("All is well.", style="bold green")
+
+
+def _pixels(diameter: float | None) -> str:
+    return "-" if diameter is None else f"{diameter:.1f}"

@@ -1,0 +1,162 @@
+"""The parts of a folder that a training uses, as samples that are read when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+from ..records import Classes, Sample
+from .classes import ClassTable
+from .fingerprint import Measures, measure
+from .folder import Entry, Folder, open_folder
+from .read import as_channels
+from .split import Splits, choose_labelled, group_of, split
+
+
+class Readable:
+    """Samples of a folder's entries, read from the disk at each access, all with the same number of channels."""
+
+    def __init__(self, folder: Folder, entries: Sequence[Entry], channels: int, hidden: frozenset[str] = frozenset()):
+        self.folder, self.entries, self.channels, self.hidden = folder, tuple(entries), channels, hidden
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        entry = self.entries[index]
+        sample = self.folder.read(entry)
+        image = as_channels(sample.image, self.channels)
+        if entry.name in self.hidden:
+            return Sample(sample.name, image)
+        return Sample(sample.name, image, sample.mask, sample.labels, sample.instances, sample.raters)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """In order, the next ones read while one is used."""
+        with ThreadPoolExecutor(2) as pool:
+            ahead = []
+            for index in range(len(self)):
+                ahead.append(pool.submit(self.__getitem__, index))
+                if len(ahead) > 3:
+                    yield ahead.pop(0).result()
+            for waiting in ahead:
+                yield waiting.result()
+
+    def labelled(self) -> Readable:
+        """Only those whose mask is there and not hidden."""
+        known = [e for e in self.entries if self.folder.labelled(e) and e.name not in self.hidden]
+        return Readable(self.folder, known, self.channels)
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What a folder offers to a training."""
+
+    folder: Folder
+    splits: Splits
+    train: Readable
+    validation: Readable
+    test: Readable
+    measures: tuple[Measures, ...]  # of the labelled training pictures, in their order
+
+    @property
+    def table(self) -> ClassTable:
+        return self.folder.table
+
+    @property
+    def classes(self) -> Classes:
+        return self.folder.table.classes
+
+    def fingerprint(self) -> str:
+        """A digest of which files are in which part: it changes where a file is added, removed, or changes its size."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation, self.test):
+            for entry in part.entries:
+                files = [entry.image, *(mask for mask in entry.masks if mask is not None)]
+                sizes = [path.stat().st_size for path in files if Path(path).is_file()]
+                digest.update(f"{entry.name} {sizes} {entry.name in part.hidden}\n".encode())
+            digest.update(b"--\n")
+        return digest.hexdigest()[:16]
+
+
+def open_sets(
+    root: str | Path,
+    classes: str | Path | None = None,
+    validation: float = 0.2,
+    test: float = 0.0,
+    leave_out: Sequence[str] = (),
+    labelled: int | None = None,
+    seed: int = 0,
+    channels: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sets:
+    """A folder's pictures in their parts, the labelled training ones measured.
+
+    leave_out: groups (drives, patients, slides: what names begin with) of the training part that become the
+    validation part instead of the usual one, to see what another drive or patient would give.
+    channels: of every picture; None: of most. `progress(done, total)` is called while pictures are read.
+    Raises DataError where there is nothing to learn from.
+    """
+    folder = open_folder(root, classes)
+    parts = split(folder, validation, test, seed)
+    if leave_out:
+        parts = _without_groups(parts, leave_out)
+    by_name = {entry.name: entry for entry in folder.entries}
+    none: frozenset[str] = frozenset()
+
+    train = [by_name[name] for name in parts.train if folder.labelled(by_name[name])]
+    measures = _measured(folder, train, progress)
+    if not measures:
+        raise DataError(
+            f"{folder.root} has no training picture with a mask ({folder.layout}); draw masks for a few pictures, "
+            "or name the folders images/ and masks/ with the same file names in both. `intarsia check` lists what is "
+            "there."
+        )
+    if labelled is not None:
+        counts = {m.name: m.class_pixels for m in measures if m.class_pixels is not None}
+        chosen = set(choose_labelled([m.name for m in measures], labelled, counts, seed))
+        hidden = frozenset(m.name for m in measures if m.name not in chosen)
+        parts = Splits(parts.train, parts.validation, parts.test, hidden, parts.reason)
+        measures = tuple(m for m in measures if m.name in chosen)
+    if channels is None:
+        found = [len(m.mean) for m in measures]
+        channels = max(set(found), key=lambda c: (found.count(c), c))
+        if {1, 3} == set(found) or {1, 3, 4} == set(found):
+            channels = 3  # grey pictures among coloured ones are shown as RGB, not the colours thrown away
+    train_part, validation_part, test_part = (
+        Readable(folder, [by_name[name] for name in names], channels, hidden)
+        for names, hidden in ((parts.train, parts.hidden), (parts.validation, none), (parts.test, none))
+    )
+    return Sets(folder, parts, train_part, validation_part, test_part, measures)
+
+
+def _measured(
+    folder: Folder, entries: Sequence[Entry], progress: Callable[[int, int], None] | None
+) -> tuple[Measures, ...]:
+    def one(entry: Entry) -> Measures:
+        return measure(folder.read(entry), len(folder.classes))
+
+    measures = []
+    with ThreadPoolExecutor(2) as pool:
+        for done, each in enumerate(pool.map(one, entries), start=1):
+            measures.append(each)
+            if progress:
+                progress(done, len(entries))
+    return tuple(measures)
+
+
+def _without_groups(parts: Splits, groups: Sequence[str]) -> Splits:
+    known = sorted({group_of(name) for name in parts.train} | {group_of(name, coarse=True) for name in parts.train})
+    for group in groups:
+        if group not in known:
+            raise DataError(
+                f"leave_out names {group!r}, which is no group of the training pictures; "
+                f"there are {', '.join(known[:20])}."
+            )
+    left_out = tuple(name for name in parts.train if group_of(name) in groups or group_of(name, coarse=True) in groups)
+    train = tuple(name for name in parts.train if name not in set(left_out))
+    reason = f"the groups {', '.join(groups)} are left out of training and are what is validated on."
+    return Splits(train, left_out, parts.test, parts.hidden, reason)

@@ -1,0 +1,364 @@
+"""`fit`: from a folder of pictures and masks to a run's folder, the same again to go on from where it stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .config import Config, DataConfig, differences, read_config, to_toml, validate
+from .data.batches import Cached, batches
+from .data.fingerprint import combine
+from .data.sets import Readable, Sets, open_sets
+from .drawing import encode_png, grid, overlay, to_rgb8
+from .errors import Stopped, UsageError
+from .inference.predictor import Predictor
+from .losses import class_weights
+from .metrics.confusion import Confusion, LabelConfusion
+from .models import build
+from .models.contract import SemanticModel
+from .plan import make_plan
+from .runs import Run
+from .training.loop import Training, prepare, train
+from .training.machine import choose_device, choose_precision, describe, make_fabric, tune_allocator
+from .training.stopping import stop_on_signals
+from .training.watchers import Checkpoint, Log, Pictures, Scores, Show, Validate, Watcher
+
+Say = Callable[[str], None]  # takes a line for the user
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` made."""
+
+    run: Run
+    steps: int
+    seconds: float
+    best: float  # mean IoU on the validation pictures looked at during training, in [0, 1]; NaN where there are none
+    resumed: bool
+
+
+def fit(
+    folder: str | Path | None = None,
+    *,
+    run: str | Path | None = None,
+    config: str | Path | Config | None = None,
+    settings: Mapping[str, Any] | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    model: str | None = None,
+    labelled: int | None = None,
+    seed: int | None = None,
+    show: Show | None = None,
+    say: Say = lambda line: None,
+) -> Fitted:
+    """Trains a segmenter on a folder and gives back its run; the same call again goes on where it stopped.
+
+    folder: pictures and masks; None: the configuration's.
+    run: the run's folder; None: runs/NAME of the pictures' folder.
+    config: a TOML file or a Config; None: the run's own where it exists, else what `plan` recommends.
+    settings: single settings over it, {"train.batch": 4, "model.loss.terms": {"dice": 1.0}}.
+    minutes, steps, epochs: the budget, at most one; minutes are by the clock, so that no two runs are quite the same.
+    model, labelled, seed: shorthands for model.name, data.labelled, seed.
+    show: called now and then with the training, mean losses and pictures a second. say: called with lines for the user.
+
+    Raises UsageError, DataError, DiskError, NumericError, OutOfMemoryError; Stopped after SIGINT or SIGTERM, saved.
+    """
+    wishes = overrides_of(folder, settings, minutes, steps, epochs, model, labelled, seed)
+    target = _run_for(run, folder, config)
+    with target.writing():
+        tune_allocator()
+        return _fit(target, config, wishes, say, show)
+
+
+def overrides_of(
+    folder: str | Path | None,
+    settings: Mapping[str, Any] | None,
+    minutes: float | None,
+    steps: int | None,
+    epochs: float | None,
+    model: str | None,
+    labelled: int | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """The settings with the shorthands put where they belong: {"train.steps": 500, …}. Two budgets: UsageError."""
+    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    given = [name for name, value in budget.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are all given; give one budget.")
+    short = {f"train.{name}": value for name, value in budget.items()}
+    short |= {"data.labelled": labelled, "seed": seed, "model.name": model}
+    short |= {"data.folder": None if folder is None else str(folder)}
+    return dict(settings or {}) | {key: value for key, value in short.items() if value is not None}
+
+
+def configured(
+    config: str | Path | Config | None, overrides: dict[str, Any], say: Say
+) -> tuple[Config, dict[str, str]]:
+    """The configuration that was asked for, with reasons where a plan made it."""
+    if config is None:
+        return _planned(overrides, say)
+    base = config if isinstance(config, Config) else None
+    return read_config(None if base else Path(str(config)), overrides, base), {}
+
+
+def _run_for(run: str | Path | None, folder: str | Path | None, config: str | Path | Config | None) -> Run:
+    if run is not None:
+        return Run(run)
+    if folder is not None:
+        return Run(Path("runs") / (Path(folder).resolve().name or "run"))
+    if config is not None:
+        tree = config if isinstance(config, Config) else read_config(Path(config))
+        return Run(Path("runs") / (Path(tree.data.folder).resolve().name or "run"))
+    raise UsageError(
+        "nothing to train on: give a folder of pictures and masks, a configuration, or a run to go on with."
+    )
+
+
+def _fit(
+    run: Run, config: str | Path | Config | None, overrides: dict[str, Any], say: Say, show: Show | None
+) -> Fitted:
+    resumed = run.exists()
+    stored = validate(run.read_config(), str(run.config_path)) if resumed else None
+    if config is None and stored is not None:
+        wished, reasons = read_config(None, overrides, stored), {}
+    else:
+        wished, reasons = configured(config, overrides, say)
+    say(f"reading {wished.data.folder}")
+    sets = open_sets_for(wished.data, wished.seed)
+    complete = completed(wished, sets)
+    if stored is not None:
+        _refuse_other(run, stored, complete, sets)
+        complete = stored
+    else:
+        run.write_classes(sets.classes)
+        _write_data(run, sets)
+        run.write_config(to_toml(complete, reasons, (f"The run {run.name}: `intarsia fit --config` repeats it.",)))
+    return _train(run, complete, sets, resumed, say, show)
+
+
+def _planned(overrides: dict[str, Any], say: Say) -> tuple[Config, dict[str, str]]:
+    """The plan for the folder, and over it what was asked for."""
+    data = read_config(None, {key: value for key, value in overrides.items() if key.startswith("data.")}).data
+    seed = int(overrides.get("seed", 0))
+    budget = [overrides.get(f"train.{key}") for key in ("steps", "epochs", "minutes")]
+    timed = all(value is None for value in budget)
+    device, model = str(overrides.get("train.device", "auto")), overrides.get("model.name")
+    plan = make_plan(open_sets_for(data, seed), data, device=device, model=model, seed=seed, measure=timed)
+    height, width = plan.config.augment.crop
+    say(f"planned: {plan.config.model.name}, crops of {height}x{width}, batches of {plan.config.train.batch}")
+    return read_config(None, overrides, plan.config), plan.reasons
+
+
+def open_sets_for(data: DataConfig, seed: int) -> Sets:
+    return open_sets(data.folder, data.classes, data.validation, data.test, data.leave_out, data.labelled, seed)
+
+
+def completed(config: Config, sets: Sets) -> Config:
+    """The configuration with what only the data can say, wherever the user left it open: channels, classes, statistics,
+    class weights, steps. Raises UsageError where what was given contradicts the data."""
+    picture = combine(sets.measures, len(sets.classes))
+    model, given = config.model, config.model.model_fields_set
+    found: dict[str, Any] = {
+        "channels": sets.train.channels,
+        "classes": len(sets.classes),
+        "overlapping": sets.classes.overlapping,
+    }
+    for key, value in found.items():
+        if key in given and getattr(model, key) != value and key != "channels":
+            raise UsageError(
+                f"model.{key} = {getattr(model, key)}, but {config.data.folder} has {value} "
+                f"({', '.join(sets.classes.names)}); "
+                f"leave model.{key} out, or give the folder's classes.toml the classes that you mean."
+            )
+    if "channels" in given:
+        found["channels"] = model.channels
+        sets.train.channels = sets.validation.channels = sets.test.channels = model.channels
+    if "mean" not in given and len(picture.mean) == found["channels"]:
+        found["mean"] = tuple(round(float(m), 4) for m in picture.mean)
+        found["deviation"] = tuple(round(max(float(d), 1e-3), 4) for d in picture.deviation)
+    loss = model.loss
+    if loss.class_weights != "none" and loss.weights is None:
+        counts = [each.class_pixels for each in sets.measures if each.class_pixels is not None]
+        weights = class_weights(counts, loss.class_weights)
+        found["loss"] = {**loss.model_dump(), "weights": tuple(round(w, 4) for w in weights)}
+    tree = config.model_dump(mode="json", exclude_none=True)
+    tree["model"] |= found
+    tree["train"]["precision"] = choose_precision(config.train.precision, choose_device(config.train.device))
+    if not any((config.train.steps, config.train.epochs, config.train.minutes)):
+        tree["train"]["minutes"] = 10.0
+    return validate(tree, "the configuration")
+
+
+def _refuse_other(run: Run, stored: Config, wished: Config, sets: Sets) -> None:
+    """A run goes on only with what it began with."""
+    neutral = {"train.precision", "data.folder", "data.cache_megabytes", "train.workers", "train.checkpoint_seconds"}
+    changed = [line for line in differences(stored, wished) if line.split(":")[0] not in neutral]
+    if changed:
+        raise UsageError(
+            f"{run.folder} was begun with another configuration: {'; '.join(changed[:12])}. "
+            "Go on without these settings, or give the new ones a run of their own with --run."
+        )
+    if run.classes() != sets.classes:
+        raise UsageError(
+            f"{run.folder} was begun with the classes {', '.join(run.classes().names)}, the folder now has "
+            f"{', '.join(sets.classes.names)}; restore its classes.toml, or start another run with --run."
+        )
+    before = json.loads((run.folder / "data.json").read_text()) if (run.folder / "data.json").is_file() else {}
+    now = _data_of(sets)
+    if before and before.get("fingerprint") != now["fingerprint"]:
+        counts = ", ".join(
+            f"{part}: {before[part]} -> {now[part]}" for part in ("train", "validation", "test") if part in before
+        )
+        raise UsageError(
+            f"{run.folder} was begun with other pictures ({counts} pictures; files added, removed or changed); "
+            "restore them, or start another run with --run."
+        )
+
+
+def _data_of(sets: Sets) -> dict[str, Any]:
+    return {
+        "fingerprint": sets.fingerprint(),
+        "train": len(sets.train),
+        "labelled": len(sets.train.labelled()),
+        "validation": len(sets.validation),
+        "test": len(sets.test),
+        "split": sets.splits.reason,
+    }
+
+
+def _write_data(run: Run, sets: Sets) -> None:
+    from .files import write_atomically
+
+    write_atomically(run.folder / "data.json", json.dumps(_data_of(sets), indent=1).encode())
+
+
+def _train(run: Run, config: Config, sets: Sets, resumed: bool, say: Say, show: Show | None) -> Fitted:
+    settings = config.train
+    device = choose_device(settings.device)
+    fabric = make_fabric(settings, device)
+    torch.manual_seed(config.seed)
+    model = build(config.model, fetch=not run.state_path.exists())
+    if not isinstance(model, SemanticModel):
+        raise UsageError(f"{config.model.name} is no segmenter; `fit` on masks needs one of `intarsia models`.")
+    model.to(memory_format=torch.channels_last)
+    training, wrapped = prepare(model, settings, config.seed, fabric)
+    state = run.read_state()
+    if state is not None:
+        training.load_state(state)
+    done = training.progress
+    run.cut_metrics(done.step)
+
+    samples = sets.train.labelled()
+    a_step = settings.batch * settings.accumulate * settings.devices
+    steps = settings.steps or (math.ceil(settings.epochs * len(samples) / a_step) if settings.epochs else None)
+    if resumed and (done.finished or (steps and done.step >= steps) or (not steps and done.share >= 1)):
+        say(f"{run.folder} is finished ({done.step} steps); evaluate it, or start another run with --run.")
+        return Fitted(run, done.step, done.seconds, _score(done.best), True)
+
+    say(
+        f"{config.model.name}, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, on "
+        f"{describe(device)} in {settings.precision}; {len(samples)} labelled pictures of {len(sets.train)}, "
+        f"{len(sets.validation)} for validation; "
+        + (f"{steps} steps, {steps * a_step / len(samples):.1f} epochs" if steps else f"{settings.minutes:g} minutes")
+        + (f"; going on from step {done.step}" if done.step else "")
+    )
+    cached = Cached(samples, config.data.cache_megabytes)
+    stream = batches(
+        cached, config.augment, settings.batch, config.seed, done.step * settings.accumulate, settings.workers,
+        rarity_of(sets),
+    )  # fmt: skip
+    log = Log(run, a_step, show=show)
+    with stop_on_signals() as stop_asked:
+        looked_at = _some(sets.validation, config.data.validation_pictures)
+        validation = Cached(looked_at, config.data.cache_megabytes / 4)
+        pictures = Pictures(run.samples_path, lambda t: _drawn(t, validation, sets, device))
+        scores = Validate(
+            run, log, settings.validate_every, lambda t: score(t, validation, sets, device, stop_asked), pictures
+        )
+        watchers: list[Watcher] = [log, *([scores] if len(validation) else [])]
+        checkpoint = Checkpoint(run, settings.checkpoint_seconds, stop_asked)
+        try:
+            if done.step and len(validation) and scores.due(training):
+                scores.now(training)  # a stop may have come between a step and its validation
+            train(training, wrapped, fabric, stream, steps, [*watchers, checkpoint])
+            if len(validation):
+                scores.now(training)
+                pictures.now(training)
+            checkpoint.now(training)
+        except Stopped:
+            if not stop_asked():
+                raise
+            checkpoint.now(training)
+            raise
+        finally:
+            stream.close()
+            log.close()
+    say(f"done: {done.step} steps in {done.seconds / 60:.1f} minutes")
+    return Fitted(run, training.progress.step, training.progress.seconds, _score(training.progress.best), resumed)
+
+
+def rarity_of(sets: Sets) -> np.ndarray:
+    """(K,) odds of each class to be the centre of a rare crop: the inverse root of its share of the training pixels."""
+    shares = np.array(combine(sets.measures, len(sets.classes)).shares)
+    return np.where(shares > 0, 1 / np.sqrt(np.maximum(shares, 1e-6)), 0.0)
+
+
+def score(training: Training, samples: Cached, sets: Sets, device: str, stop_asked: Callable[[], bool]) -> Scores:
+    """Mean and per-class IoU and accuracy, from one pooled confusion matrix. Raises Stopped when asked to."""
+    classes, predictor = sets.classes, _predictor(training, sets, device)
+    pooled: Confusion | LabelConfusion = (
+        LabelConfusion.zeros(len(classes)) if classes.overlapping else Confusion.zeros(len(classes))
+    )
+    for index in range(len(samples)):
+        if stop_asked():
+            raise Stopped(
+                "stopped during validation; everything is saved, and the same command again goes on from here."
+            )
+        sample = samples[index]
+        prediction = predictor.predict(sample.image)
+        if classes.overlapping:
+            pooled.add(sample.labels, prediction.labels)
+        else:
+            pooled.add(sample.mask, prediction.mask)
+    result = {"mean_iou": float(pooled.mean_iou)}
+    if isinstance(pooled, Confusion):
+        result["accuracy"] = float(pooled.accuracy)
+    return result | {f"iou/{n}": float(v) for n, v in zip(classes.names, pooled.iou, strict=True) if not math.isnan(v)}
+
+
+def _predictor(training: Training, sets: Sets, device: str) -> Predictor:
+    assert isinstance(training.model, SemanticModel)
+    precision: Any = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}.get(training.config.precision, "float32")
+    return Predictor(training.model, sets.classes, device="cuda" if device == "cuda" else "cpu", precision=precision)
+
+
+def _drawn(training: Training, samples: Cached, sets: Sets, device: str) -> bytes:
+    """Up to four validation pictures in rows: picture, truth, answer."""
+    predictor = _predictor(training, sets, device)
+    rows = []
+    for index in np.linspace(0, len(samples) - 1, min(4, len(samples))).astype(int):
+        sample = samples[int(index)]
+        prediction = predictor.predict(sample.image)
+        truth = to_rgb8(sample.image) if sample.mask is None else overlay(sample.image, sample.mask, sets.classes)
+        rows += [to_rgb8(sample.image), truth, prediction.overlay()]
+    return encode_png(grid(rows, columns=3))
+
+
+def _some(samples: Readable, most: int) -> Readable:
+    """At most so many of the samples, evenly spread over them."""
+    if len(samples) <= most:
+        return samples
+    chosen = np.linspace(0, len(samples) - 1, most).astype(int)
+    return Readable(samples.folder, [samples.entries[i] for i in chosen], samples.channels, samples.hidden)
+
+
+def _score(best: float) -> float:
+    return best if math.isfinite(best) else math.nan

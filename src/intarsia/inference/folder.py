@@ -1,0 +1,247 @@
+"""Files in, files out: a folder of answers that can be stopped at any moment and gone on with.
+
+    OUT/prediction.json           the model's fingerprint, the settings, and which answer is of which picture
+    OUT/masks/NAME.png            class numbers with a palette; 255 where classes overlap and none is there
+    OUT/labels/CLASS/NAME.png     where classes overlap: 255 where the class is
+    OUT/overlays/NAME.png         on request: the picture with the classes laid over it
+    OUT/uncertainty/NAME.png      on request: 16-bit, value / 65535
+    OUT/probabilities/NAME.tif    on request: 16-bit, a page a class, value / 65535
+
+NAME is the picture's path without its suffix, below the folder that was given; for pictures given one by one or by a
+pattern, below the deepest folder that they share. Where that name is another picture's, the suffix joins it
+(`x.png` -> x, `x.jpg` -> x_jpg), and then a number. A picture keeps the name it got, as long as it exists.
+
+Each file is written whole or not at all, and a picture's mask is its last: a picture whose files are all there is done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from .. import drawing
+from ..drawing import encode_png, file_names, to_uint16, write_grey16, write_labels, write_mask, write_probabilities
+from ..errors import DataError, UsageError
+from ..files import Lock, make_folder, remove_file, remove_parts, require_writable, write_atomically
+from ..records import Classes, Image, Labels, Mask
+from .inputs import Input, find_inputs, give_names
+from .predictor import Failure, Predictor, ahead, attempt
+
+MASKS, LABELS, OVERLAYS, UNCERTAINTY, PROBABILITIES = "masks", "labels", "overlays", "uncertainty", "probabilities"
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """What came of a folder of pictures."""
+
+    done: int  # pictures answered now
+    skipped: int  # pictures whose answers stood there already
+    failed: tuple[tuple[Path, str], ...]  # pictures that could not be read or predicted, and why
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which files are written for each picture."""
+
+    out: Path
+    classes: Classes
+    overlay: bool
+    uncertainty: bool
+    probabilities: bool
+
+    def file(self, folder: str, name: str) -> Path:
+        return self.out / folder / f"{name}.{'tif' if folder == PROBABILITIES else 'png'}"
+
+    def files(self, name: str) -> list[Path]:
+        """The files of a picture that is done."""
+        asked = {OVERLAYS: self.overlay, UNCERTAINTY: self.uncertainty, PROBABILITIES: self.probabilities, MASKS: True}
+        folders = [folder for folder, wanted in asked.items() if wanted]
+        if self.classes.overlapping:
+            folders += [f"{LABELS}/{each}" for each in file_names(self.classes)]
+        return [self.file(folder, name) for folder in folders]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is to be written for one picture; None: not wanted."""
+
+    image: Image
+    mask: Mask
+    labels: Labels | None  # (K, H, W) int8
+    uncertainty: np.ndarray | None  # (H, W) uint16
+    probabilities: np.ndarray | None  # (K, H, W) uint16
+
+
+def predict_files(
+    predictor: Predictor,
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    overlay: bool = False,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> PredictionSummary:
+    """Write the answers for files, folders (with those below) and patterns such as `scans/**/*.tif` into `out`.
+
+    The same call again does what is missing, and what has changed since: another picture in the same place. Answers of
+    another model or other settings are refused unless `overwrite`, which takes their place. A picture that can't be
+    read or predicted is listed, and the rest go on. While one picture is computed, the next is read and the last
+    is written. `progress` gets the pictures finished, those in all, and the name of the last one.
+
+    Raises DataError where there are no pictures, UsageError for answers of another model, DiskError where `out` can't
+    be written or is being written by another process.
+    """
+    began = time.monotonic()
+    out = Path(out)
+    found = find_inputs(inputs, out)
+    wanted = Wanted(out, predictor.classes, overlay, uncertainty, probabilities)
+    require_writable(out)
+    with Lock(out / ".lock"):
+        for folder in (out, *(each for each in out.rglob("*") if each.is_dir())):
+            remove_parts(folder, alone=True)
+        waiting = _prepare(predictor, found, wanted, overwrite)
+        skipped = len(found) - len(waiting)
+        failed: list[tuple[Path, str]] = []
+        for count, (name, failure) in enumerate(_work(predictor, waiting, wanted), start=1):
+            if failure is not None:
+                failed.append((failure.path, str(failure.error)))
+            if progress is not None:
+                progress(skipped + count, len(found), name)
+    return PredictionSummary(len(waiting) - len(failed), skipped, tuple(failed), time.monotonic() - began)
+
+
+def _prepare(predictor: Predictor, found: list[Input], wanted: Wanted, overwrite: bool) -> dict[str, Path]:
+    """The pictures still to do, by name, after `prediction.json` says what stands in the folder from now on."""
+    record = wanted.out / "prediction.json"
+    settings = predictor.settings()
+    old = _read_record(record, overwrite)
+    pictures: dict[str, dict[str, Any]] = old["pictures"]
+    if old["settings"] not in (None, settings):
+        if not overwrite:
+            differing = [key for key in settings if settings[key] != old["settings"].get(key)]
+            raise UsageError(
+                f"{wanted.out} holds answers of another model or other settings (other {', '.join(differing)}); "
+                "choose another folder, or overwrite them."
+            )
+        for name in pictures:
+            _remove(wanted, name)
+        pictures = {}
+    waiting = {}
+    names = give_names(found, {name: entry["source"] for name, entry in pictures.items()})
+    for name, picture in names.items():
+        entry = picture.entry()
+        files = wanted.files(name)
+        if pictures.get(name) == entry and all(file.is_file() for file in files) and not overwrite:
+            continue
+        if name not in pictures and not overwrite and any(file.exists() for file in files):
+            raise UsageError(
+                f"{next(file for file in files if file.exists())} stands there already and is not from here; "
+                "choose another folder, or overwrite it."
+            )
+        if pictures.get(name) != entry or overwrite:
+            _remove(wanted, name)  # before the record says otherwise: a kill in between costs work, not truth
+        pictures[name] = entry
+        waiting[name] = picture.path
+    text = json.dumps({"settings": settings, "pictures": pictures}, indent=1)
+    write_atomically(record, text.encode())
+    return waiting
+
+
+def _read_record(record: Path, overwrite: bool) -> dict[str, Any]:
+    """`settings` (None where nothing stands there yet) and `pictures` of the folder's `prediction.json`."""
+    empty: dict[str, Any] = {"settings": None, "pictures": {}}
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        known = {name: {"source": str(entry["source"]), **entry} for name, entry in content["pictures"].items()}
+        if any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in known):
+            raise ValueError("it names files outside its folder")
+        return {"settings": dict(content["settings"]), "pictures": known}
+    except FileNotFoundError:
+        return empty
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if overwrite:
+            return empty
+        raise DataError(f"{record} can't be understood: {error}. Choose another folder, or overwrite it.") from error
+
+
+def _remove(wanted: Wanted, name: str) -> None:
+    """The mask goes first: what is left of a picture without one is not taken for done."""
+    folders = [
+        MASKS,
+        OVERLAYS,
+        UNCERTAINTY,
+        PROBABILITIES,
+        *(f"{LABELS}/{each}" for each in file_names(wanted.classes)),
+    ]
+    for folder in folders:
+        remove_file(wanted.file(folder, name))
+
+
+def _work(predictor: Predictor, waiting: dict[str, Path], wanted: Wanted) -> Iterator[tuple[str, Failure | None]]:
+    """Each picture's name once its files are written, or its failure: three pictures at a time, one a stage."""
+
+    def read(item: tuple[str, Path]) -> tuple[str, Path, Image | Failure]:
+        name, path = item
+        return name, path, attempt(path, lambda: predictor.read(path))
+
+    def compute(items: Iterable[tuple[str, Path, Image | Failure]]) -> Iterator[tuple[str, Answer | Failure]]:
+        for name, path, image in items:
+            if isinstance(image, Failure):
+                yield name, image
+            else:
+                yield name, attempt(path, partial(_answer, predictor, name, image, wanted))
+
+    def write(item: tuple[str, Answer | Failure]) -> tuple[str, Failure | None]:
+        name, answer = item
+        if isinstance(answer, Failure):
+            return name, answer
+        _write(name, answer, wanted)
+        return name, None
+
+    return ahead(write, compute(ahead(read, waiting.items())))
+
+
+def _answer(predictor: Predictor, name: str, image: Image, wanted: Wanted) -> Answer:
+    """The answer put together strip by strip: a picture's probabilities, 4 bytes a class and pixel, are never whole."""
+    size, count = image.shape[:2], len(wanted.classes)
+    mask = np.empty(size, np.int16)
+    labels = np.empty((count, *size), np.int8) if wanted.classes.overlapping else None
+    uncertainty = np.empty(size, np.uint16) if wanted.uncertainty else None
+    probabilities = np.empty((count, *size), np.uint16) if wanted.probabilities else None
+    top = 0
+    for strip in predictor.strips(image, name):
+        rows = slice(top, top + strip.image.shape[0])
+        mask[rows] = strip.mask
+        if labels is not None:
+            labels[:, rows] = strip.labels
+        if uncertainty is not None:
+            uncertainty[rows] = to_uint16(strip.uncertainty)
+        if probabilities is not None:
+            probabilities[:, rows] = to_uint16(strip.probabilities)
+        top = rows.stop
+    return Answer(image, mask, labels, uncertainty, probabilities)
+
+
+def _write(name: str, answer: Answer, wanted: Wanted) -> None:
+    for file in wanted.files(name):
+        make_folder(file.parent)
+    if wanted.overlay:
+        picture = drawing.overlay(answer.image, answer.mask, wanted.classes)
+        write_atomically(wanted.file(OVERLAYS, name), encode_png(picture))
+    if answer.uncertainty is not None:
+        write_grey16(wanted.file(UNCERTAINTY, name), answer.uncertainty)
+    if answer.probabilities is not None:
+        write_probabilities(wanted.file(PROBABILITIES, name), answer.probabilities, wanted.classes)
+    if answer.labels is not None:
+        write_labels(wanted.out / LABELS, name, answer.labels, wanted.classes)
+    write_mask(wanted.file(MASKS, name), answer.mask, wanted.classes)

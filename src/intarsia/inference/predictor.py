@@ -1,0 +1,296 @@
+"""A trained model that answers for pictures of any size, kind and count.
+
+Test-time augmentation is the mean of the probabilities over the picture and its mirror image, at each of the scales.
+The temperature (Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2) divides the logits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image as PillowImage
+from PIL import ImageOps
+from torch import Tensor, nn
+
+from ..data.read import LIMIT_PIXELS, as_channels, read_image, to_float
+from ..errors import DataError, IntarsiaError, OutOfMemoryError, UsageError
+from ..models.contract import SemanticModel
+from ..records import Classes, Image, Prediction
+from .tiling import Sliceable, Tiling, predict_rows
+
+BYTES_A_PIXEL = 4096  # that a network is taken to need for each pixel at once: a thousand float32 values
+WHOLE_CPU = 4_000_000  # pixels; larger pictures are no faster whole, and the memory has other users
+
+Picture = str | Path | np.ndarray | PillowImage.Image | Tensor
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be read or predicted, and why."""
+
+    path: Path
+    error: IntarsiaError
+
+
+class Predictor:
+    """Answers by one model with one list of classes. The model is moved to the device and set to `eval()`."""
+
+    def __init__(
+        self,
+        model: SemanticModel,
+        classes: Classes,
+        *,
+        device: Literal["auto", "cpu", "cuda"] = "auto",  # auto: a GPU where there is one
+        tile: int | None = None,  # pixels a side; None: the whole picture where it fits, else tiles that fit
+        overlap: float = 0.25,  # share of a tile's side that its neighbours see as well, [0, 0.9]
+        flips: bool = False,  # also ask for the mirror image: twice the time
+        scales: tuple[float, ...] = (1.0,),  # of the picture's sides: each costs its square in time
+        temperature: float = 1.0,  # above 1: less certain; fitted on validation pictures
+        channels: int | None = None,  # of the model's pictures; None: as it was built for
+        precision: Literal["float32", "bfloat16", "float16"] = "float32",  # half: faster where there is such hardware
+        batch: int = 1,  # tiles at a time; more than 1 pays on a GPU only
+        limit: int = LIMIT_PIXELS,  # pixels beyond which a file is refused
+    ) -> None:
+        if device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"the device {device!r} is unknown; choose auto, cpu or cuda.")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("the device cuda was asked for, but PyTorch finds no GPU here; choose auto or cpu.")
+        if not scales or min(scales) <= 0 or temperature <= 0:
+            raise UsageError(
+                f"scales ({scales}) and temperature ({temperature}) must be above 0; give at least one scale."
+            )
+        if classes.overlapping != model.overlapping:
+            kinds = ("exclude each other", "overlap")
+            raise UsageError(
+                f"the model's classes {kinds[model.overlapping]}, but the class list says that they "
+                f"{kinds[classes.overlapping]}; give the class list that the model was trained with."
+            )
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.model.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+        self.classes = classes
+        self.channels = channels or int(model.get_buffer("mean").numel())
+        self.flips = flips
+        self.scales = scales
+        self.temperature = temperature
+        self.precision = getattr(torch, precision)
+        self.limit = limit
+        size = None if tile is None else (tile, tile)
+        self.tiling = Tiling(size, _whole(self.device), overlap, model.stride, batch)
+
+    def __call__(self, picture: Picture, name: str | None = None) -> Prediction:
+        """The same as `predict`."""
+        return self.predict(picture, name)
+
+    def predict(self, picture: Picture, name: str | None = None) -> Prediction:
+        """The answer at the picture's own size, as the picture is displayed (EXIF).
+
+        A picture is a file; an array (H, W) or (H, W, C) of uint8, uint16, bool, or float in [0, 1]; a Pillow picture;
+        or a tensor (C, H, W). Grey ones do for models of any number of channels. Raises DataError for what can't be
+        read, OutOfMemoryError for what does not fit.
+        """
+        name = name or (Path(picture).stem if isinstance(picture, str | Path) else "picture")
+        return self._whole_prediction(name, self.read(picture))
+
+    def predict_many(self, paths: Iterable[str | Path]) -> Iterator[Prediction | Failure]:
+        """The answers for files, in their order; the next files are read and computed while you use an answer.
+
+        A file that can't be read or predicted gives a Failure, and the rest go on.
+        """
+
+        def read(path: Path) -> tuple[Path, Image | Failure]:
+            return path, attempt(path, lambda: self.read(path))
+
+        def compute(item: tuple[Path, Image | Failure]) -> Prediction | Failure:
+            path, image = item
+            if isinstance(image, Failure):
+                return image
+            return attempt(path, lambda: self._whole_prediction(path.stem, image))
+
+        return ahead(compute, ahead(read, map(Path, paths)))
+
+    def read(self, picture: Picture) -> Image:
+        """A picture of any accepted kind as (H, W, C) uint8, uint16 or float32 in [0, 1], which the model can take."""
+        if isinstance(picture, str | Path):
+            image, name = read_image(picture, self.limit), str(picture)
+        elif isinstance(picture, PillowImage.Image):
+            image, name = as_image(_from_pillow(picture)), "the picture"
+        elif isinstance(picture, Tensor):
+            image, name = as_image(np.moveaxis(picture.detach().cpu().numpy(), 0, -1)), "the tensor"
+        else:
+            image, name = as_image(picture), "the array"
+        try:
+            as_channels(image[:1, :1], self.channels)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
+        return image
+
+    def strips(self, image: Sliceable, name: str = "picture") -> Iterator[Prediction]:
+        """The answer in strips of full width, from top to bottom, for pictures too large to hold at once.
+
+        `image` is (H, W, C) with a number type that `read` gives, or anything that reads a part of itself when sliced,
+        such as a memory map or a zarr array: only the strips at hand are in memory.
+        """
+        top = 0
+        for rows in predict_rows(self._probabilities, image, self.tiling, self._prepare):
+            if len(rows) != len(self.classes):
+                raise UsageError(
+                    f"the model answers for {len(rows)} classes, but the list has {len(self.classes)}; "
+                    "give the class list that the model was trained with."
+                )
+            bottom = top + rows.shape[1]
+            yield Prediction(name, np.asarray(image[top:bottom]), self.classes, rows)
+            top = bottom
+
+    def settings(self) -> dict[str, object]:
+        """All that the answers depend on, in numbers and words that fit into JSON."""
+        return {
+            "weights": fingerprint(self.model),
+            "classes": list(self.classes.names),
+            "colours": [list(colour) for colour in self.classes.colours],
+            "overlapping": self.classes.overlapping,
+            "flips": self.flips,
+            "scales": list(self.scales),
+            "temperature": self.temperature,
+            "precision": str(self.precision).removeprefix("torch."),
+            "tile": self.tiling.tile and self.tiling.tile[0],
+            "overlap": self.tiling.overlap,
+        }
+
+    def _whole_prediction(self, name: str, image: Image) -> Prediction:
+        strips = [strip.probabilities for strip in self.strips(image)]
+        probabilities = strips[0] if len(strips) == 1 else np.concatenate(strips, axis=1)
+        return Prediction(name, image, self.classes, np.ascontiguousarray(probabilities))
+
+    def _prepare(self, crop: np.ndarray) -> np.ndarray:
+        return to_float(as_channels(crop, self.channels))
+
+    @torch.inference_mode()
+    def _probabilities(self, images: Tensor) -> Tensor:
+        """(B, K, H, W) in [0, 1] for images (B, C, H, W) in [0, 1]."""
+        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        views = [(scale, flip) for scale in self.scales for flip in ((False, True) if self.flips else (False,))]
+        total = self._view(images, *views[0])
+        for scale, flip in views[1:]:
+            total += self._view(images, scale, flip)
+        return total.div_(len(views))
+
+    def _view(self, images: Tensor, scale: float, flip: bool) -> Tensor:
+        """The probabilities seen at one scale, mirrored or not, brought back to the pictures' own frame."""
+        size = images.shape[2:]
+        scaled = [max(1, round(side * scale)) for side in size]
+        x = images if scale == 1 else F.interpolate(images, scaled, mode="bilinear", antialias=True)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            logits = self.model(x.flip(3) if flip else x)
+        logits = logits.float() / self.temperature
+        probabilities = logits.sigmoid() if self.classes.overlapping else logits.softmax(dim=1)
+        probabilities = probabilities.flip(3) if flip else probabilities
+        return probabilities if scale == 1 else F.interpolate(probabilities, size, mode="bilinear")
+
+
+def as_image(array: np.ndarray) -> Image:
+    """An array (H, W) or (H, W, C) as (H, W, C) uint8, uint16 or float32 in [0, 1]; DataError for any other."""
+    image = array[..., None] if array.ndim == 2 else array
+    if image.ndim != 3 or image.size == 0:
+        raise DataError(f"a picture has the shape (H, W) or (H, W, C), but the array has {array.shape}.")
+    if image.dtype == np.bool_:
+        return image.astype(np.uint8) * 255
+    if image.dtype in (np.uint8, np.uint16):
+        return image
+    if image.dtype.kind == "f":
+        low, high = image.min(), image.max()
+        if low >= 0 and high <= 1:  # neither holds for what is not a number
+            return image.astype(np.float32, copy=False)
+        raise DataError(
+            f"a float picture holds numbers in [0, 1], but the array has {low:g}..{high:g}; "
+            "divide it by the largest value that your instrument gives."
+        )
+    raise DataError(
+        f"a picture is uint8, uint16, bool or float, but the array is {image.dtype}; convert it to one of these."
+    )
+
+
+def fingerprint(module: nn.Module) -> str:
+    """32 hexadecimal digits that differ for any other weights (BLAKE2 of the names, shapes and values)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item], count: int = 1) -> Iterator[Result]:
+    """`map(function, items)`, worked off in a thread of its own, up to `count` results ahead of their use."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="intarsia-ahead") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for each in waiting:
+                each.cancel()
+
+
+def attempt(path: Path, work: Callable[[], Result]) -> Result | Failure:
+    """What `work` gives, or the Failure of this file; other errors than a file's own are raised."""
+    try:
+        return work()
+    except (DataError, OutOfMemoryError) as error:
+        return Failure(path, error)
+    except MemoryError:
+        return Failure(path, OutOfMemoryError(f"{path} does not fit into memory; cut it into smaller pictures."))
+
+
+def _from_pillow(picture: PillowImage.Image) -> np.ndarray:
+    """The pixels as displayed: palette and CMYK as RGB, without alpha, 16-bit grey as uint16."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError(
+                f"a Pillow picture of mode {picture.mode} holds 0..65535 here, but has {values.max()}; rescale it."
+            )
+        return values.astype(np.uint16)
+    if picture.mode in ("L", "RGB", "F", "1"):
+        return np.asarray(picture)
+    return np.asarray(picture.convert("L" if picture.mode in ("LA", "La") else "RGB"))
+
+
+def _whole(device: torch.device) -> int:
+    """Pixels up to which a picture is done whole; larger ones in tiles of at most that many."""
+    if device.type == "cuda":
+        return max(256 * 256, torch.cuda.mem_get_info(device)[0] // BYTES_A_PIXEL)
+    free = _free_memory()
+    return WHOLE_CPU if free is None else max(256 * 256, min(WHOLE_CPU, free // BYTES_A_PIXEL))
+
+
+def _free_memory() -> int | None:
+    """Bytes that this process may still take, by Linux's own account and that of its container; None elsewhere."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        allowed = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return free
+    return max(0, min(free, allowed))

@@ -1,0 +1,49 @@
+"""Every model there is, by name. From this dictionary come the command line's list, the union of all configurations
+and the contract test."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .contract import Model, ModelConfig, SemanticConfig, SemanticModel
+from .semantic import (
+    FCN,
+    DeepLab,
+    DeepLabConfig,
+    FCDenseNet,
+    FCDenseNetConfig,
+    FCNConfig,
+    SegNet,
+    SegNetConfig,
+    UNet,
+    UNetConfig,
+)
+
+MODELS: dict[str, type[Model]] = {
+    "fcn": FCN,
+    "unet": UNet,
+    "segnet": SegNet,
+    "deeplab": DeepLab,
+    "fc_densenet": FCDenseNet,
+}
+
+AnyModel = Annotated[
+    FCNConfig | UNetConfig | SegNetConfig | DeepLabConfig | FCDenseNetConfig,
+    Field(discriminator="name"),
+]
+
+
+def build(config: AnyModel, fetch: bool = True) -> Model:
+    """The model that a configuration describes, with fresh weights.
+
+    fetch: whether pretrained weights that the configuration asks for are fetched. False where the model's own weights
+    are loaded next: a trained run opens without the network.
+
+    Raises UsageError for an encoder that does not exist or does not fit, or weights that can't be fetched.
+    """
+    if not fetch and "pretrained" in type(config).model_fields:
+        config = config.model_copy(update={"pretrained": False})
+    return MODELS[config.name](config)
+
+
+__all__ = ["MODELS", "AnyModel", "Model", "ModelConfig", "SemanticConfig", "SemanticModel", "build"]

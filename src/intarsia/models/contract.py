@@ -1,0 +1,131 @@
+"""What every model promises. A class here is abstract; a class in any other file is final.
+
+    forward   tensors -> tensors      the function that is exported
+    parts     -> {name: module}       what is trained; a part left out stays frozen
+    turns     -> (name, ...)          who is trained when, within one step
+    loss      batch -> {name: scalar} "total" is descended, the rest is only logged
+    advance   progress ->             after each step: annealing, moving averages
+    predict   pictures -> result      semantic and instance models
+
+Axes: B pictures, C channels, H x W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from ..losses import LossConfig, SegmentationLoss
+from ..records import Batch
+
+Losses = dict[str, Tensor]
+
+
+class ModelConfig(BaseModel):
+    """What builds a model; travels with its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Model(nn.Module, ABC):
+    Config: ClassVar[type[ModelConfig]]
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What is trained, by name, each with an optimizer of its own."""
+        return {"model": self}
+
+    def turns(self) -> tuple[str, ...]:
+        """The parts in the order in which they step within one training step; a part may step several times."""
+        return tuple(self.parts())
+
+    @abstractmethod
+    def loss(self, batch: Batch, part: str = "model") -> Losses:
+        """Named scalars for a batch; `total` is what the part descends. Finite also where nothing is labelled."""
+
+    def advance(self, progress: float) -> None:
+        """Called after each step with the share of the training done, in [0, 1]."""
+
+
+class SemanticConfig(ModelConfig):
+    """What every semantic model needs to know about pictures and classes."""
+
+    channels: int = Field(3, ge=1)  # of the pictures
+    classes: int = Field(2, ge=1)  # K, background included where it is one
+    overlapping: bool = False  # True: a pixel may be of several classes (sigmoid), False: of one (softmax)
+    mean: tuple[float, ...] = (0.5,)  # of the training pictures in [0, 1], one number or one a channel
+    deviation: tuple[float, ...] = (0.25,)  # likewise; pictures are standardised inside the model
+    loss: LossConfig = LossConfig()
+
+
+class SemanticModel(Model):
+    """images -> a class for every pixel. A model writes `heads`; everything else is here."""
+
+    mean: Tensor  # (1, C, 1, 1)
+    deviation: Tensor  # (1, C, 1, 1)
+    stride: int = 32  # sides are padded to a multiple of it on the way in, and cropped on the way out
+
+    def __init__(self, config: SemanticConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("mean", _per_channel(config.mean, config.channels, "mean"))
+        self.register_buffer("deviation", _per_channel(config.deviation, config.channels, "deviation"))
+        self.criterion = SegmentationLoss(config.loss, config.classes, config.overlapping)
+        self.overlapping = config.overlapping
+
+    @abstractmethod
+    def heads(self, x: Tensor, auxiliary: bool) -> tuple[Tensor, ...]:
+        """Logits for standardised pictures x (B, C, H, W), H and W multiples of `stride`: the answer first
+        (B, K, h, w), h <= H and w <= W; where `auxiliary`, then those of deep supervision, for the loss only."""
+
+    def logits(self, images: Tensor, auxiliary: bool = False) -> tuple[Tensor, ...]:
+        """`heads` of pictures in [0, 1] of any size, each brought to the pictures' own size (B, K, H, W)."""
+        height, width = images.shape[2:]
+        x = (images - self.mean) / self.deviation
+        below, right = -height % self.stride, -width % self.stride
+        if below or right:
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
+        results = self.heads(x, auxiliary)
+        size = x.shape[2:]
+        return tuple(_resized(each, size)[:, :, :height, :width] for each in results)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K, H, W) for pictures (B, C, H, W) in [0, 1], any H and W from 1."""
+        return self.logits(images)[0]
+
+    def loss(self, batch: Batch, part: str = "model") -> Losses:
+        """`total`, and each term of the criterion for the main head; deep supervision adds `auxiliary`."""
+        main, *others = self.logits(batch.images, auxiliary=True)
+        target = batch.labels if self.overlapping else batch.masks
+        terms: Losses = self.criterion(main, target)
+        if others:
+            extra = torch.stack([self.criterion(each, target)["total"] for each in others]).mean()
+            weight = self.criterion.config.auxiliary_weight
+            terms = {**terms, "auxiliary": extra, "total": terms["total"] + weight * extra}
+        return terms
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Tensor:
+        """Class probabilities (B, K, H, W) in [0, 1]; exclusive classes sum to 1."""
+        logits = self(images)
+        return logits.sigmoid() if self.overlapping else logits.softmax(dim=1)
+
+
+def _resized(logits: Tensor, size: Any) -> Tensor:
+    if logits.shape[2:] == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def _per_channel(values: tuple[float, ...], channels: int, name: str) -> Tensor:
+    if len(values) not in (1, channels):
+        raise ValueError(f"{name} has {len(values)} numbers for {channels} channels; give one, or one a channel.")
+    spread = values * channels if len(values) == 1 else values
+    return torch.tensor(spread, dtype=torch.float32).view(1, channels, 1, 1)

@@ -1,0 +1,239 @@
+"""From what the pictures are like and what machine there is: a whole configuration, each choice with its reason.
+
+The rules are few and in the order in which they are used. They were settled on validation pictures of street scenes,
+cracks, cell membranes and nuclei (`docs/results.md`); where a set is unlike these, edit the file that `plan` writes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from .config import Config, DataConfig, to_toml, validate
+from .data.fingerprint import Fingerprint, combine
+from .data.sets import Sets
+from .losses import class_weights
+from .models import build
+from .records import Batch
+from .training.loop import prepare, train
+from .training.machine import choose_device, choose_precision, describe, make_fabric
+
+CPU_CROP, GPU_CROP = 288 * 384, 512 * 512  # pixels of a training crop
+RARE = 0.03  # a class with a smaller share of the pixels is called rare
+UPRIGHT = 0.75  # a class with this share of its pixels in one half of the pictures says where up is
+
+
+@dataclass
+class Plan:
+    """A configuration and why it is what it is."""
+
+    config: Config
+    reasons: dict[str, str] = field(default_factory=dict)  # "train.batch" -> a sentence
+    seconds_per_step: float | None = None  # measured; None where it was not asked for
+    device: str = ""
+
+    def to_toml(self) -> str:
+        return to_toml(
+            self.config,
+            self.reasons,
+            ("Made by `intarsia plan` from the pictures and this machine; every line may be changed.",
+             "Train with:  intarsia fit FOLDER --config THIS_FILE"),
+        )  # fmt: skip
+
+
+def make_plan(
+    sets: Sets,
+    data: DataConfig,
+    minutes: float | None = None,
+    steps: int | None = None,
+    device: str = "auto",
+    model: str | None = None,
+    seed: int = 0,
+    measure: bool = True,
+) -> Plan:
+    """The plan for a folder's training part.
+
+    minutes, steps: the budget; neither: by rule. With minutes, steps are worked out from a measured step, so that the
+    run is repeatable; `intarsia fit --minutes` goes by the clock instead. measure False: nothing is timed.
+    """
+    picture = combine(sets.measures, len(sets.classes))
+    device = choose_device(device)
+    tree, reasons = _rules(sets, picture, device, model)
+    tree |= {"seed": seed, "data": data.model_dump(mode="json", exclude_none=True)}
+    precision = choose_precision("auto", device)
+    tree["train"]["precision"] = precision
+    reasons["train.precision"] = (
+        f"measured: {describe(device)} gains by bf16"
+        if precision == "bf16-mixed"
+        else f"what {describe(device)} is fastest with"
+    )
+    planned, minutes = (
+        Plan(validate(tree, "the plan"), reasons, device=device),
+        minutes or _default_minutes(picture, device),
+    )
+    if steps is not None:
+        tree["train"]["steps"], reasons["train.steps"] = steps, "as asked for"
+        planned.config = validate(tree, "the plan")
+        if measure:
+            planned.seconds_per_step = time_step(planned.config, device)
+        return planned
+    if not measure:
+        tree["train"]["minutes"], reasons["train.minutes"] = minutes, "as asked for, by the clock"
+        planned.config = validate(tree, "the plan")
+        return planned
+    seconds = planned.seconds_per_step = time_step(planned.config, device)
+    steps = max(20, round(60 * minutes * 0.93 / seconds))  # 7 % for validation and saving
+    seen = steps * tree["train"]["batch"] / max(1, picture.labelled)
+    tree["train"]["steps"] = steps
+    reasons["train.steps"] = (
+        f"about {minutes:g} minutes at {seconds:.2f} s a step, measured; {seen:.0f} times each picture"
+    )
+    planned.config = validate(tree, "the plan")
+    return planned
+
+
+def _rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    classes, shares = sets.classes, np.array(picture.shares)
+    upright = finds_up(sets)
+    rare = [name for name, share in zip(classes.names, shares, strict=True) if 0 < share < RARE]
+    cpu = device == "cpu"
+    reasons: dict[str, str] = {}
+
+    crop = crop_for(picture.median, CPU_CROP if cpu else GPU_CROP)
+    height, width = picture.median
+    reasons["augment.crop"] = (
+        f"of pictures that are mostly {height}x{width}; larger crops cost time, smaller ones context"
+    )
+    batch = 8 if cpu else 16
+    reasons["train.batch"] = "8 keeps batch statistics steady and a processor busy" if cpu else "16 keep a GPU busy"
+
+    loss: dict[str, Any] = {"terms": {"cross_entropy": 1.0}}
+    if rare or len(classes) == 2:
+        loss["terms"] = {"cross_entropy": 1.0, "dice": 0.5 if len(classes) > 2 else 1.0}
+        reasons["model.loss.terms.dice"] = (
+            f"{', '.join(rare[:6])} are rare (under {RARE:.0%} of the pixels): Dice counts each class alike" if rare
+            else "two classes: Dice follows the overlap that is measured"
+        )  # fmt: skip
+    if rare and not classes.overlapping:
+        loss["class_weights"] = "sqrt"
+        loss["weights"] = [round(w, 4) for w in class_weights(picture.class_pixels, "sqrt")]
+        reasons["model.loss.weights"] = "from the training pixels: the inverse root of each class's share"
+
+    thin = [d for d, share in zip(picture.small_diameters, shares, strict=True) if d is not None and share > 0]
+    fine = bool(thin) and min(thin) < 8 and height * width <= 512 * 512 and len(classes) == 2
+    tree: dict[str, Any] = {
+        "model": {
+            "name": model or "unet",
+            "channels": sets.train.channels,
+            "classes": len(classes),
+            "overlapping": classes.overlapping,
+            "mean": [round(float(m), 4) for m in _for_channels(picture.mean, sets.train.channels)],
+            "deviation": [round(max(float(d), 1e-3), 4) for d in _for_channels(picture.deviation, sets.train.channels)],
+            "loss": loss,
+        },
+        "augment": {
+            "crop": crop,
+            "scale": [0.7, 1.6] if upright else [0.8, 1.25],
+            "rotate": 5.0 if upright else 15.0,
+            "flip_vertical": 0.0 if upright else 0.5,
+            "transpose": 0.0 if upright else 0.5,
+            "rare_crops": 0.3 if rare else 0.0,
+            "tint": 0.1 if sets.train.channels == 3 else 0.0,
+            "shadow": 0.2 if upright else 0.0,
+        },
+        "train": {
+            "batch": batch,
+            "learning_rate": 2e-3,
+            "optimizer": "adamw",
+            "weight_decay": 0.02,
+            "schedule": "cosine",
+        },
+    }
+    if model in (None, "unet"):
+        tree["model"] |= {"encoder": "medium", "finest": 1 if fine else 2, "width": 24 if fine else 16}
+        reasons["model.encoder"] = "plain 3x3 convolutions: what a processor does best, and trains from scratch"
+        reasons["model.finest"] = (
+            f"the smallest parts are {min(thin):.0f} pixels wide: the decoder goes on to full size" if fine
+            else "the decoder ends at half size: a third of the time, little lost on objects of this size"
+        )  # fmt: skip
+    reasons["model.name"] = (
+        "as asked for" if model else "the sturdiest from few pictures; `intarsia models` lists the others"
+    )
+    reasons["model.mean"] = "of the training pictures; the model standardises by it inside"
+    reasons["augment.flip_vertical"] = (
+        "the classes show which way is up: pictures are not turned over" if upright
+        else "no class shows which way is up: all eight orientations are used"
+    )  # fmt: skip
+    reasons["augment.scale"] = "things near and far" if upright else "one magnification, with some play"
+    if rare:
+        reasons["augment.rare_crops"] = f"so that {', '.join(rare[:4])} are seen often enough"
+    if upright:
+        reasons["augment.shadow"] = "light and shade vary out of doors"
+    reasons["train.learning_rate"] = "for AdamW and nets of this size, trained from scratch"
+    reasons["train.schedule"] = "falls to zero at the end of the budget: the last steps average, the first explore"
+    return tree, reasons
+
+
+def crop_for(size: tuple[int, int], pixels: int) -> list[int]:
+    """Height and width of a crop: of a picture's shape, in multiples of 32, of at most about `pixels`."""
+    height, width = max(size[0], 1), max(size[1], 1)
+    factor = min(1.0, math.sqrt(pixels / (height * width)))
+    return [max(64, 32 * round(factor * side / 32)) for side in (height, width)]
+
+
+def finds_up(sets: Sets, most: int = 40) -> bool:
+    """Whether some class keeps to the upper or the lower half of the pictures (sky, road): they have an up."""
+    labelled = sets.train.labelled()
+    every = max(1, len(labelled) // most)
+    counts = np.zeros((2, len(sets.classes)))
+    for index in range(0, len(labelled), every):
+        sample = labelled[index]
+        planes = (
+            sample.labels == 1
+            if sample.labels is not None
+            else sample.mask[None] == np.arange(len(sets.classes))[:, None, None]  # type: ignore[index]
+        )
+        middle = planes.shape[1] // 2
+        counts += np.stack([planes[:, :middle].sum(axis=(1, 2)), planes[:, -middle:].sum(axis=(1, 2))])
+    total = counts.sum(axis=0)
+    seen = total > 0.03 * total.sum()
+    leaning = counts[:, seen].max(axis=0) / np.maximum(total[seen], 1)
+    return bool((leaning > UPRIGHT).any())
+
+
+def time_step(config: Config, device: str, most: float = 20.0) -> float:
+    """Seconds of one training step of this configuration on this device, measured on noise (the best of a few)."""
+    height, width = config.augment.crop
+    images = torch.rand(config.train.batch, config.model.channels, height, width)
+    masks = torch.randint(0, config.model.classes, (len(images), height, width))
+    labels = torch.nn.functional.one_hot(masks, config.model.classes).movedim(-1, 1).float()
+    names = tuple("" for _ in images)
+    batch = Batch(images, None, labels, names=names) if config.model.overlapping else Batch(images, masks, names=names)
+    fabric = make_fabric(config.train, device)
+    model = build(config.model).to(memory_format=torch.channels_last)
+    training, wrapped = prepare(model, config.train, 0, fabric)
+    seconds: list[float] = []
+    begin = time.perf_counter()
+    while len(seconds) < 4 and time.perf_counter() - begin < most:
+        start = time.perf_counter()
+        train(training, wrapped, fabric, iter([batch]), training.progress.step + 1)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _default_minutes(picture: Fingerprint, device: str) -> float:
+    """More pictures of more classes repay more time; a processor gets at most 45 minutes, a GPU 20."""
+    wish = 5 + picture.labelled * (1 + 0.1 * len(picture.class_pixels)) / 20
+    return float(min(20 if device == "cuda" else 45, round(wish)))
+
+
+def _for_channels(values: tuple[float, ...], channels: int) -> list[float]:
+    """Grey pictures among RGB ones are measured as grey: the one number then stands for every channel."""
+    return list(values) if len(values) == channels else [float(np.mean(values))]

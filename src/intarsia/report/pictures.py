@@ -1,0 +1,81 @@
+"""Example pictures for the page: truth, prediction, error and uncertainty, small enough to be embedded."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from io import BytesIO
+
+import cv2
+import numpy as np
+from PIL import Image as PillowImage
+
+from ..drawing import error_picture, overlay, to_rgb8
+from ..records import IGNORE, Classes
+from ..training.evaluation import Example
+
+ATTEMPTS = ((640, 85), (640, 70), (448, 65), (320, 60), (224, 50), (160, 40))  # longest side, WebP quality
+
+# Dark to bright, each step lighter than the one before: readable in grey and by the colour-blind.
+RAMP = np.array([(10, 8, 30), (72, 20, 96), (160, 44, 96), (226, 96, 60), (250, 176, 70), (253, 246, 200)], np.float32)
+
+
+def panels(example: Example, classes: Classes) -> dict[str, np.ndarray]:
+    """What is shown of one picture, by its caption: (H, W, 3) uint8 each, all of one size."""
+    return {
+        "picture": example.picture,
+        "truth": overlay(example.picture, on_top(example.truth), classes),
+        "prediction": overlay(example.picture, on_top(example.predicted), classes),
+        "error": error_picture(example.truth, example.predicted, classes),
+        "uncertainty": heat(example.uncertainty),
+    }
+
+
+def on_top(labels: np.ndarray) -> np.ndarray:
+    """A mask (H, W) to draw: masks as they are; of overlapping labels (K, H, W) the class with the fewest pixels in the
+    picture, since a larger one below it shows all around; IGNORE where there is none."""
+    if labels.ndim == 2:
+        return labels
+    here = labels == 1
+    mask = np.full(labels.shape[1:], IGNORE, np.int16)
+    for number in np.argsort(-here.sum(axis=(1, 2)), kind="stable"):
+        mask[here[number]] = number
+    return mask
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 for values (H, W) in [0, 1], float or 8-bit: dark is low, bright is high."""
+    levels = np.linspace(0, 1, len(RAMP))
+    table = np.stack([np.interp(np.linspace(0, 1, 256), levels, RAMP[:, i]) for i in range(3)], axis=1).astype(np.uint8)
+    if values.dtype != np.uint8:
+        values = (values.clip(0, 1) * 255).astype(np.uint8)
+    return table[values]
+
+
+def encoded(picture: np.ndarray, most: int, lossless: bool = False) -> bytes:
+    """A WebP file of at most about `most` bytes: smaller and plainer until it fits, down to 160 pixels.
+
+    `lossless` is for flat pictures, whose borders it keeps sharp; where such a file is too large, it is lossy as well.
+    """
+    shown = to_rgb8(picture)
+    attempts = [(side, quality, False) for side, quality in ATTEMPTS]
+    for side, quality, exact in [(ATTEMPTS[0][0], 50, True), *attempts] if lossless else attempts:
+        buffer = BytesIO()
+        PillowImage.fromarray(resized(shown, side)).save(buffer, "WEBP", quality=quality, method=2, lossless=exact)
+        if buffer.tell() <= most:
+            break
+    return buffer.getvalue()
+
+
+def resized(picture: np.ndarray, side: int) -> np.ndarray:
+    """The picture with its longer side brought down to `side` pixels; a smaller one as it is."""
+    height, width = picture.shape[:2]
+    factor = side / max(height, width)
+    if factor >= 1:
+        return picture
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def data_address(file: bytes) -> str:
+    """The picture as an address that holds it whole."""
+    return f"data:image/webp;base64,{b64encode(file).decode()}"
