@@ -155,11 +155,11 @@ def _rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> 
         },
     }
     if model in (None, "unet"):
-        tree["model"] |= {"encoder": "medium", "finest": 1 if fine else 2, "width": 24 if fine else 16}
+        tree["model"] |= {"encoder": "medium", "finest": 1 if fine else 4, "width": 24 if fine else 12}
         reasons["model.encoder"] = "plain 3x3 convolutions: what a processor does best, and trains from scratch"
         reasons["model.finest"] = (
             f"the smallest parts are {min(thin):.0f} pixels wide: the decoder goes on to full size" if fine
-            else "the decoder ends at half size: a third of the time, little lost on objects of this size"
+            else "the decoder ends at a quarter of the size: the time is better spent on more and deeper features"
         )  # fmt: skip
     reasons["model.name"] = (
         "as asked for" if model else "the sturdiest from few pictures; `intarsia models` lists the others"

@@ -18,8 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..records import IGNORE, Image, Sample
 
-cv2.setNumThreads(0)  # our own threads call OpenCV; its pool on top would fight torch for the cores
-
 Range = tuple[float, float]
 
 

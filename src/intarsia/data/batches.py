@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 
@@ -61,8 +62,10 @@ def batches(
 ) -> Iterator[Batch]:
     """Endless batches of `size` augmented samples, from batch number `start` on, prepared `workers` batches ahead.
 
-    workers = 0 prepares each batch when it is asked for; the batches are the same.
+    workers = 0 prepares each batch when it is asked for; the batches are the same. From the first batch on, OpenCV
+    uses no threads of its own in this process: they would fight torch's for the cores.
     """
+    cv2.setNumThreads(0)
     if workers == 0:
         number = start
         while True:

@@ -159,7 +159,8 @@ def _turn(
         group["lr"] = training.progress.rate
     terms: Losses = {}
     for batch in micro:
-        terms = wrapped.loss(batch, name)
+        with fabric.autocast():  # on a single device, Fabric itself casts in `forward` only
+            terms = wrapped.loss(batch, name)
         if not torch.isfinite(terms["total"]):
             raise NumericError(_not_finite("the loss", terms, training, batch))
         fabric.backward(terms["total"] / len(micro))
