@@ -93,7 +93,7 @@ def overrides_of(
     given = [name for name, value in budget.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} are all given; give one budget.")
-    short = {f"train.{name}": value for name, value in budget.items()}
+    short: dict[str, Any] = {f"train.{name}": value for name, value in budget.items()}
     short |= {"data.labelled": labelled, "seed": seed, "model.name": model}
     short |= {"data.folder": None if folder is None else str(folder)}
     return dict(settings or {}) | {key: value for key, value in short.items() if value is not None}
@@ -127,8 +127,9 @@ def _fit(
 ) -> Fitted:
     resumed = run.exists()
     stored = validate(run.read_config(), str(run.config_path)) if resumed else None
+    reasons: dict[str, str] = {}
     if config is None and stored is not None:
-        wished, reasons = read_config(None, overrides, stored), {}
+        wished = read_config(None, overrides, stored)
     else:
         wished, reasons = configured(config, overrides, say)
     say(f"reading {wished.data.folder}")
@@ -187,7 +188,7 @@ def completed(config: Config, sets: Sets) -> Config:
     loss = model.loss
     if loss.class_weights != "none" and loss.weights is None:
         counts = [each.class_pixels for each in sets.measures if each.class_pixels is not None]
-        weights = class_weights(counts, loss.class_weights)
+        weights = class_weights(np.stack(counts), loss.class_weights)
         found["loss"] = {**loss.model_dump(), "weights": tuple(round(w, 4) for w in weights)}
     tree = config.model_dump(mode="json", exclude_none=True)
     tree["model"] |= found
@@ -325,9 +326,11 @@ def score(training: Training, samples: Cached, sets: Sets, device: str, stop_ask
         sample = samples[index]
         prediction = predictor.predict(sample.image)
         if classes.overlapping:
-            pooled.add(sample.labels, prediction.labels)
+            truth, answer = sample.labels, prediction.labels
         else:
-            pooled.add(sample.mask, prediction.mask)
+            truth, answer = sample.mask, prediction.mask
+        if truth is not None:
+            pooled.add(truth, answer)
     result = {"mean_iou": float(pooled.mean_iou)}
     if isinstance(pooled, Confusion):
         result["accuracy"] = float(pooled.accuracy)

@@ -124,8 +124,6 @@ def _rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> 
         loss["weights"] = [round(w, 4) for w in class_weights(picture.class_pixels, "sqrt")]
         reasons["model.loss.weights"] = "from the training pixels: the inverse root of each class's share"
 
-    thin = [d for d, share in zip(picture.small_diameters, shares, strict=True) if d is not None and share > 0]
-    fine = bool(thin) and min(thin) < 8 and height * width <= 512 * 512 and len(classes) == 2
     tree: dict[str, Any] = {
         "model": {
             "name": model or "unet",
@@ -154,13 +152,20 @@ def _rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> 
             "schedule": "cosine",
         },
     }
-    if model in (None, "unet"):
-        tree["model"] |= {"encoder": "medium", "finest": 1 if fine else 4, "width": 24 if fine else 12}
-        reasons["model.encoder"] = "plain 3x3 convolutions: what a processor does best, and trains from scratch"
+    if model in (None, "unet") and upright:
+        tree["model"] |= {"encoder": "medium", "finest": 4, "width": 12}
+        reasons["model.encoder"] = (
+            "things of many sizes need depth; plain 3x3 convolutions suit a processor"
+        )
         reasons["model.finest"] = (
-            f"the smallest parts are {min(thin):.0f} pixels wide: the decoder goes on to full size" if fine
-            else "the decoder ends at a quarter of the size: the time is better spent on more and deeper features"
-        )  # fmt: skip
+            "the decoder ends at quarter size: the time is better spent on deeper features"
+        )
+    elif model in (None, "unet"):
+        tree["model"] |= {"encoder": "small", "finest": 1, "width": 16}
+        reasons["model.encoder"] = (
+            "texture and outline decide more than context; a small net learns from few pictures"
+        )
+        reasons["model.finest"] = "the decoder goes on to full size, for thin parts and exact outlines"
     reasons["model.name"] = (
         "as asked for" if model else "the sturdiest from few pictures; `intarsia models` lists the others"
     )

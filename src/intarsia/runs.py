@@ -33,7 +33,7 @@ from torch import Tensor
 from .errors import DataError, DiskError, UnsafeFileError, UsageError
 from .files import Lock, remove_parts, require_writable, write_atomically
 from .models import AnyModel, build
-from .models.contract import Model, ModelConfig
+from .models.contract import Model
 from .records import Classes
 
 Which = Literal["best", "last"]
@@ -84,10 +84,10 @@ class Run:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{self.config_path} is not valid TOML: {error}.") from error
 
-    def model_config(self) -> ModelConfig:
+    def model_config(self) -> AnyModel:
         tree = self.read_config().get("model")
         try:
-            return TypeAdapter[ModelConfig](AnyModel).validate_python(tree)
+            return TypeAdapter[AnyModel](AnyModel).validate_python(tree)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def read_array(path: Path, header: Header) -> Stored:
     return Stored(values, 8 * values.dtype.itemsize)
 
 
-def _layout(path: Path, stream: BinaryIO) -> Layout:
+def _layout(path: Path, stream: IO[bytes]) -> Layout:
     """Shape and type of the array that starts here."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):

@@ -9,7 +9,7 @@ shared memory to run out of, and no worker that can die.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -59,7 +59,7 @@ def batches(
     workers: int = 1,
     rarity: np.ndarray | None = None,
     memory_format: torch.memory_format = torch.channels_last,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Endless batches of `size` augmented samples, from batch number `start` on, prepared `workers` batches ahead.
 
     workers = 0 prepares each batch when it is asked for; the batches are the same. From the first batch on, OpenCV

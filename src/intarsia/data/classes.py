@@ -255,7 +255,7 @@ def _translated(codes: np.ndarray, classes_of: Callable[[np.ndarray], np.ndarray
 def _classes_of(codes: np.ndarray, table: ClassTable) -> np.ndarray:
     """(N,) int16: the class, IGNORE or UNKNOWN of each of (N,) codes."""
     if table.coding == "colour":
-        listed = np.array([*table.classes.colours, *table.ignore_colours], np.uint8).reshape(-1, 3)
+        listed: np.ndarray = np.array([*table.classes.colours, *table.ignore_colours], np.uint8).reshape(-1, 3)
         known = pack(listed).astype(np.int64)
     else:
         listed = np.array([*table.numbers(), *table.ignore], np.int64).reshape(-1, 1)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -160,7 +160,7 @@ def _turn(
     terms: Losses = {}
     for batch in micro:
         with fabric.autocast():  # on a single device, Fabric itself casts in `forward` only
-            terms = wrapped.loss(batch, name)
+            terms = cast(Model, wrapped).loss(batch, name)
         if not torch.isfinite(terms["total"]):
             raise NumericError(_not_finite("the loss", terms, training, batch))
         fabric.backward(terms["total"] / len(micro))

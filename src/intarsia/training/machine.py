@@ -86,7 +86,7 @@ def describe(device: str) -> str:
 
 
 class Autocast(MixedPrecision):
-    """Mixed precision that leaves the batch as it is: Fabric's own rounds pictures to 16 bits before the first layer."""
+    """Mixed precision that leaves the batch as it is: Fabric's own rounds pictures to 16 bits before any layer."""
 
     def convert_input(self, data: Any) -> Any:
         return data

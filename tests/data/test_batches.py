@@ -1,0 +1,161 @@
+"""Batches that depend on the seed and their number, and on nothing else."""
+
+import threading
+import time
+from collections import Counter
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from intarsia.data.augment import AugmentConfig
+from intarsia.data.batches import Cached, batches, collate, permutation, to_tensor
+from intarsia.records import IGNORE, Batch, Sample
+
+CONFIG = AugmentConfig(crop=(16, 24), rotate=20.0, rare_crops=0.3, mix="cutmix")
+
+
+class Counting:
+    """Samples that count how often each is read."""
+
+    def __init__(self, count: int, size: tuple[int, int] = (20, 30), seconds: float = 0.0) -> None:
+        self.count, self.size, self.seconds = count, size, seconds
+        self.reads: Counter[int] = Counter()
+        self.lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        with self.lock:
+            self.reads[index] += 1
+        time.sleep(self.seconds)
+        generator = np.random.default_rng(index)
+        image = generator.integers(0, 256, (*self.size, 3), np.uint8)
+        return Sample(str(index), image, generator.integers(-1, 3, self.size).astype(np.int16))
+
+
+def first(count: int, **options: Any) -> list[Batch]:
+    stream = batches(options.pop("samples", Counting(7)), CONFIG, 3, seed=4, **options)
+    try:
+        return list(islice(stream, count))
+    finally:
+        stream.close()  # type: ignore[attr-defined]
+
+
+def same(one: Batch, other: Batch) -> bool:
+    assert one.masks is not None and other.masks is not None
+    return one.names == other.names and torch.equal(one.images, other.images) and torch.equal(one.masks, other.masks)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
+    expected = first(8, workers=0)
+    assert all(same(a, b) for a, b in zip(first(8, workers=workers), expected, strict=True))
+    cached = first(8, workers=workers, samples=Cached(Counting(7)))
+    assert all(same(a, b) for a, b in zip(cached, expected, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("start", [1, 3, 7])
+def test_going_on_from_any_batch_gives_what_would_have_come(start: int, workers: int) -> None:
+    expected = first(9, workers=0)[start:]
+    assert all(same(a, b) for a, b in zip(first(9 - start, start=start, workers=workers), expected, strict=True))
+
+
+def test_every_sample_once_an_epoch_in_an_order_of_its_own() -> None:
+    names = [name for batch in first(14, workers=0) for name in batch.names]  # 42 samples: six epochs of seven
+    epochs = [names[i : i + 7] for i in range(0, 42, 7)]
+    assert all(sorted(epoch) == [str(i) for i in range(7)] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_a_sample_looks_different_in_each_epoch() -> None:
+    found = [b.images[b.names.index("0")] for b in first(14, workers=0) if "0" in b.names]
+    assert len(found) >= 5
+    assert not any(torch.equal(found[0], other) for other in found[1:])
+
+
+def test_another_seed_gives_other_batches() -> None:
+    assert [*permutation(30, 1, 0)] != [*permutation(30, 2, 0)]
+    assert [*permutation(30, 1, 0)] != [*permutation(30, 1, 1)]
+
+
+def test_an_error_of_a_worker_arrives() -> None:
+    class Broken(Counting):
+        def __getitem__(self, index: int) -> Sample:
+            raise ValueError("the disk is gone")
+
+    for workers in (0, 2):
+        with pytest.raises(ValueError, match="the disk is gone"):
+            first(1, samples=Broken(4), workers=workers)
+
+
+def test_cached_reads_each_sample_once() -> None:
+    samples = Counting(5)
+    cached = Cached(samples)
+    for _ in range(3):
+        assert [cached[i].name for i in range(len(cached))] == ["0", "1", "2", "3", "4"]
+    assert samples.reads == dict.fromkeys(range(5), 1)
+
+
+def test_cached_keeps_no_more_than_fits() -> None:
+    samples = Counting(5)
+    each = 20 * 30 * (3 + 2)  # picture and mask, in bytes
+    cached = Cached(samples, megabytes=2.5 * each / 1e6)
+    for _ in range(2):
+        for i in range(5):
+            _ = cached[i]
+    assert sorted(samples.reads.values()) == [1, 1, 2, 2, 2]
+    nothing = Counting(2)
+    unkept = Cached(nothing, megabytes=0)
+    _ = unkept[0], unkept[0]
+    assert nothing.reads[0] == 2
+
+
+def test_threads_that_read_the_same_sample_count_it_once() -> None:
+    samples = Counting(1, seconds=0.05)
+    cached = Cached(samples, megabytes=1)
+    threads = [threading.Thread(target=cached.__getitem__, args=(0,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cached.left == 1e6 - 20 * 30 * 5
+
+
+def test_pictures_become_tensors_in_the_unit_interval() -> None:
+    for dtype, top in ((np.uint8, 255), (np.uint16, 65535), (np.float32, 1)):
+        image = np.array([[[0, top], [top, 0], [top, top]]], dtype)  # (1, 3, 2)
+        tensor = to_tensor(Sample("a", image))
+        assert tensor.dtype == torch.float32
+        assert tensor.tolist() == [[[0, 1, 1]], [[1, 0, 1]]]
+
+
+def test_samples_without_a_mask_get_one_of_ignore() -> None:
+    image, mask = np.zeros((4, 6, 1), np.uint8), np.ones((4, 6), np.int16)
+    batch = collate([Sample("known", image, mask), Sample("unknown", image)])
+    assert batch.masks is not None and batch.labelled is not None and batch.labels is None
+    assert batch.masks.dtype == torch.int64
+    assert batch.masks[0].eq(1).all() and batch.masks[1].eq(IGNORE).all()
+    assert batch.labelled.tolist() == [True, False]
+    assert batch.names == ("known", "unknown")
+
+
+def test_overlapping_labels_are_stacked() -> None:
+    image = np.zeros((4, 6, 1), np.uint8)
+    labels = np.random.default_rng(0).integers(-1, 2, (3, 4, 6)).astype(np.int8)
+    batch = collate([Sample("unknown", image), Sample("known", image, labels=labels)])
+    assert batch.masks is None and batch.labels is not None and batch.labelled is not None
+    assert batch.labels.dtype == torch.float32
+    assert batch.labels[0].eq(IGNORE).all()
+    assert torch.equal(batch.labels[1], torch.from_numpy(labels).float())
+    assert batch.labelled.tolist() == [False, True]
+
+
+def test_the_memory_format_is_as_asked_for() -> None:
+    batch = first(1, workers=0)[0]
+    assert batch.images.shape == (3, 3, 16, 24)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
