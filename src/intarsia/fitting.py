@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -20,9 +20,11 @@ from .drawing import encode_png, grid, overlay, to_rgb8
 from .errors import Stopped, UsageError
 from .inference.predictor import Predictor
 from .losses import class_weights
+from .metrics.calibration import Reliability
 from .metrics.confusion import Confusion, LabelConfusion
 from .models import build
 from .models.contract import SemanticModel
+from .models.weights import TorchvisionName, fetch_torchvision, load_torchvision
 from .plan import make_plan
 from .runs import Run
 from .training.loop import Training, prepare, train
@@ -254,11 +256,15 @@ def _train(run: Run, config: Config, sets: Sets, resumed: bool, say: Say, show: 
     state = run.read_state()
     if state is not None:
         training.load_state(state)
+    elif settings.start:
+        left = start_from(model, settings.start)
+        training.average.restart(model)
+        say(f"started from {settings.start}" + (f", without {', '.join(left[:4])}" if left else ""))
     done = training.progress
     run.cut_metrics(done.step)
 
     samples = sets.train.labelled()
-    a_step = settings.batch * settings.accumulate * settings.devices
+    a_step = settings.batch * settings.accumulate
     steps = settings.steps or (math.ceil(settings.epochs * len(samples) / a_step) if settings.epochs else None)
     if resumed and (done.finished or (steps and done.step >= steps) or (not steps and done.share >= 1)):
         say(f"{run.folder} is finished ({done.step} steps); evaluate it, or start another run with --run.")
@@ -306,6 +312,33 @@ def _train(run: Run, config: Config, sets: Sets, resumed: bool, say: Say, show: 
     return Fitted(run, training.progress.step, training.progress.seconds, _score(training.progress.best), resumed)
 
 
+def start_from(model: SemanticModel, source: str) -> tuple[str, ...]:
+    """The names of the tensors left as they were, after all others were taken from a run or from torchvision.
+
+    From a run of the same model with other classes or channels, what has the same name and shape is taken.
+    Raises UsageError where less than half fits, or torchvision has no such weights or they can't be fetched.
+    """
+    if source.startswith("torchvision/"):
+        name = source.removeprefix("torchvision/")
+        if name not in get_args(TorchvisionName):
+            raise UsageError(
+                f"train.start = {source!r}: of torchvision there are {', '.join(get_args(TorchvisionName))}; "
+                "build the model for them with torchvision_config."
+            )
+        return load_torchvision(model, fetch_torchvision(cast(TorchvisionName, name)))
+    theirs = Run(source).load_model().state_dict()
+    own = model.state_dict()
+    fitting = {name: theirs[name] for name in own if name in theirs and theirs[name].shape == own[name].shape}
+    learnt = {name for name in fitting if name not in ("mean", "deviation")}
+    if len(learnt) < len(own) / 2:
+        raise UsageError(
+            f"train.start = {source!r}: only {len(learnt)} of the {len(own)} tensors of this {type(model).__name__} are "
+            "in that run; build the same model, or begin with random weights."
+        )
+    model.load_state_dict({name: fitting[name] for name in learnt}, strict=False)
+    return tuple(name for name in own if name not in fitting)
+
+
 def rarity_of(sets: Sets) -> np.ndarray:
     """(K,) odds of each class to be the centre of a rare crop: the inverse root of its share of the training pixels."""
     shares = np.array(combine(sets.measures, len(sets.classes)).shares)
@@ -313,11 +346,13 @@ def rarity_of(sets: Sets) -> np.ndarray:
 
 
 def score(training: Training, samples: Cached, sets: Sets, device: str, stop_asked: Callable[[], bool]) -> Scores:
-    """Mean and per-class IoU and accuracy, from one pooled confusion matrix. Raises Stopped when asked to."""
+    """Mean and per-class IoU and accuracy from one pooled confusion matrix, and `loss`, the mean of -log(probability of
+    the truth) over a sixteenth of the pixels, evenly spread. Raises Stopped when asked to."""
     classes, predictor = sets.classes, _predictor(training, sets, device)
     pooled: Confusion | LabelConfusion = (
         LabelConfusion.zeros(len(classes)) if classes.overlapping else Confusion.zeros(len(classes))
     )
+    certainty = Reliability.zeros(len(classes), classes.overlapping)
     for index in range(len(samples)):
         if stop_asked():
             raise Stopped(
@@ -331,7 +366,8 @@ def score(training: Training, samples: Cached, sets: Sets, device: str, stop_ask
             truth, answer = sample.mask, prediction.mask
         if truth is not None:
             pooled.add(truth, answer)
-    result = {"mean_iou": float(pooled.mean_iou)}
+            certainty.add(prediction.probabilities[:, ::4, ::4], truth[..., ::4, ::4])
+    result = {"mean_iou": float(pooled.mean_iou), "loss": certainty.negative_log_likelihood}
     if isinstance(pooled, Confusion):
         result["accuracy"] = float(pooled.accuracy)
     return result | {f"iou/{n}": float(v) for n, v in zip(classes.names, pooled.iou, strict=True) if not math.isnan(v)}

@@ -8,26 +8,29 @@ Everything drawn comes from the generator handed in; the same generator state gi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..records import IGNORE, Image, Sample
 
 Range = tuple[float, float]
+Pixels = Annotated[int, Field(ge=1)]
+Factor = Annotated[float, Field(gt=0)]
 
 
 class AugmentConfig(BaseModel):
     """What may happen to a training picture. A probability of 0 or an empty range switches a change off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    crop: tuple[int, int] = (256, 256)  # height and width in pixels of what the net sees; smaller pictures are padded
-    scale: Range = (0.75, 1.5)  # of the picture, drawn evenly in its logarithm; 1 = as it is
+    crop: tuple[Pixels, Pixels] = (256, 256)  # height and width of what the net sees; smaller pictures are padded
+    scale: tuple[Factor, Factor] = (0.75, 1.5)  # of the picture, drawn evenly in its logarithm; 1 = as it is
     stretch: float = Field(0.0, ge=0, lt=1)  # width against height: up to 1 ± this
     rotate: float = Field(0.0, ge=0, le=180)  # degrees, up to, both ways
     flip_horizontal: float = Field(0.5, ge=0, le=1)  # probability
@@ -47,6 +50,13 @@ class AugmentConfig(BaseModel):
     cutout: float = Field(0.0, ge=0, le=1)  # probability of a grey rectangle; its mask is left as it is
     mix: Literal["none", "cutmix", "classmix"] = "none"  # paste from another picture of the batch, mask and all
     mix_probability: float = Field(0.5, ge=0, le=1)
+
+    @field_validator("scale")
+    @classmethod
+    def _smallest_first(cls, scale: Range) -> Range:
+        if scale[0] > scale[1]:
+            raise ValueError(f"the smallest factor comes first: [{scale[1]:g}, {scale[0]:g}].")
+        return scale
 
 
 def augment(
@@ -79,14 +89,15 @@ def mix(samples: Sequence[Sample], config: AugmentConfig, generator: np.random.G
         return list(samples)
     mixed = []
     for taker, giver in zip(samples, [*samples[1:], samples[0]], strict=True):
-        if generator.random() >= config.mix_probability or taker.mask is None or giver.mask is None:
+        if generator.random() >= config.mix_probability or not (taker.labelled and giver.labelled):
             mixed.append(taker)
             continue
-        region = (
-            _rectangle(taker.size, generator) if config.mix == "cutmix" else _half_the_classes(giver.mask, generator)
-        )
+        region = _rectangle(taker.size, generator) if config.mix == "cutmix" else _half_the_classes(giver, generator)
         image = np.where(region[..., None], giver.image, taker.image)
-        mixed.append(replace(taker, image=image, mask=np.where(region, giver.mask, taker.mask)))
+        if taker.mask is not None and giver.mask is not None:
+            mixed.append(replace(taker, image=image, mask=np.where(region, giver.mask, taker.mask)))
+        elif taker.labels is not None and giver.labels is not None:
+            mixed.append(replace(taker, image=image, labels=np.where(region, giver.labels, taker.labels)))
     return mixed
 
 
@@ -106,22 +117,24 @@ def _affine(
     if generator.random() < config.transpose:
         linear = linear[:, ::-1]
 
-    centre = _rare_pixel(sample, generator, rarity) if generator.random() < config.rare_crops else None
-    if centre is None:  # anywhere such that as little as possible of the crop lies outside
-        reach = np.abs(linear) @ (np.array([crop_width, crop_height]) / 2)
-        centre = [_within(side, half, generator) for side, half in zip((width, height), reach, strict=True)]
+    half = np.array([crop_width, crop_height]) / 2
+    reach = np.abs(linear) @ half  # of the crop's corners from its centre, on the picture
+    rare = _rare_pixel(sample, generator, rarity) if generator.random() < config.rare_crops else None
+    if rare is None:  # anywhere such that as little as possible of the crop lies outside
+        centre = np.array([_within(side, r, generator) for side, r in zip((width, height), reach, strict=True)])
     else:  # the rare pixel anywhere in the inner half of the crop, but the crop inside the picture where it can be
-        jitter = generator.uniform(-0.25, 0.25, 2) * (crop_width, crop_height)
-        reach = np.abs(linear) @ (np.array([crop_width, crop_height]) / 2)
-        wanted = np.array(centre) + 0.5 + linear @ jitter
-        centre = [
-            float(np.clip(w, r, side - r)) if side > 2 * r else side / 2
+        pixel = np.array(rare) + 0.5
+        wanted = pixel + linear @ (generator.uniform(-0.5, 0.5, 2) * half)
+        centre = np.array([
+            np.clip(w, r, side - r) if side > 2 * r else side / 2
             for w, r, side in zip(wanted, reach, (width, height), strict=True)
-        ]
-    if np.allclose(np.abs(linear), np.eye(2)):  # nothing is scaled or turned: stay on whole pixels
-        centre = [np.round(c - crop / 2) + crop / 2 for c, crop in zip(centre, (crop_width, crop_height), strict=True)]
-    # continuous coordinates: source = linear (target - crop / 2) + centre; pixel centres lie half a pixel further
-    offset = np.array(centre) - linear @ (np.array([crop_width, crop_height]) / 2 - 0.5) - 0.5
+        ])  # fmt: skip
+        if np.any(np.abs(np.linalg.solve(linear, pixel - centre)) > half - 1):
+            centre = wanted  # the pixel is in a corner of the picture that a turned crop inside it can't reach
+    if any(np.allclose(np.abs(linear), each) for each in (np.eye(2), np.eye(2)[::-1])):  # neither scaled nor turned
+        centre = np.round(centre - reach) + reach  # stay on whole pixels
+    # continuous coordinates: source = linear (target - half) + centre; pixel centres lie half a pixel further
+    offset = centre - linear @ (half - 0.5) - 0.5
     return np.column_stack([linear, offset])
 
 
@@ -156,6 +169,9 @@ def _warp(
 ) -> tuple[Image, np.ndarray | None, np.ndarray | None]:
     flags = cv2.WARP_INVERSE_MAP
     height, width = size
+    rows, columns = _seen(sample, matrix, size)  # all that matters: OpenCV takes no side above 32,766
+    matrix = matrix - [[0, 0, columns.start], [0, 0, rows.start]]
+    picture = sample.image[rows, columns]
 
     def warped(plane: np.ndarray, interpolation: int, border: int, value: int) -> np.ndarray:
         return cv2.warpAffine(
@@ -166,18 +182,28 @@ def _warp(
     # OpenCV warps at most four channels at once
     parts = [
         _with_channels(
-            warped(np.ascontiguousarray(sample.image[..., i : i + 4]), cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101, 0)
+            warped(np.ascontiguousarray(picture[..., i : i + 4]), cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101, 0)
         )
-        for i in range(0, sample.image.shape[2], 4)
+        for i in range(0, picture.shape[2], 4)
     ]
     image = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-    mask = None if sample.mask is None else warped(sample.mask, nearest, cv2.BORDER_CONSTANT, IGNORE)
-    labels = (
-        None
-        if sample.labels is None
-        else np.stack([warped(plane.astype(np.int16), nearest, cv2.BORDER_CONSTANT, IGNORE) for plane in sample.labels])
-    )
-    return image, mask, None if labels is None else labels.astype(np.int8)
+    mask = None if sample.mask is None else warped(sample.mask[rows, columns], nearest, cv2.BORDER_CONSTANT, IGNORE)
+    if sample.labels is None:
+        return image, mask, None
+    planes = sample.labels[:, rows, columns].astype(np.int16)
+    labels = np.stack([warped(plane, nearest, cv2.BORDER_CONSTANT, IGNORE) for plane in planes])
+    return image, mask, labels.astype(np.int8)
+
+
+def _seen(sample: Sample, matrix: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
+    """The rows and columns of the picture that a crop shows, or shows mirrored."""
+    corners = matrix @ [[0, size[1], 0, size[1]], [0, 0, size[0], size[0]], [1, 1, 1, 1]]  # x above y
+    found = []
+    for side, places in zip(sample.size, corners[::-1], strict=True):
+        low, high = math.floor(places.min()) - 2, math.ceil(places.max()) + 2
+        low, high = min(low, 2 * side - high), max(high, -low)  # what lies beyond a border is mirrored in it
+        found.append(slice(min(max(low, 0), side - 1), max(min(high, side), 1)))
+    return found[0], found[1]
 
 
 def _recolour(image: Image, config: AugmentConfig, generator: np.random.Generator) -> Image:
@@ -253,9 +279,15 @@ def _rectangle(size: tuple[int, ...], generator: np.random.Generator, share: Ran
     return region
 
 
-def _half_the_classes(mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    present = np.unique(mask[mask != IGNORE])
-    return np.isin(mask, generator.permutation(present)[: (present.size + 1) // 2])
+def _half_the_classes(sample: Sample, generator: np.random.Generator) -> np.ndarray:
+    """(H, W) bool: where half of the classes in the sample are, rounded up."""
+    if sample.labels is not None:
+        there = sample.labels == 1
+        present = np.flatnonzero(there.any(axis=(1, 2)))
+        return there[generator.permutation(present)[: (present.size + 1) // 2]].any(axis=0)
+    assert sample.mask is not None
+    present = np.unique(sample.mask[sample.mask != IGNORE])
+    return np.isin(sample.mask, generator.permutation(present)[: (present.size + 1) // 2])
 
 
 def _full_range(image: Image) -> float:

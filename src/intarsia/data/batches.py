@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Protocol
 
 import cv2
@@ -35,6 +36,7 @@ class Cached:
         self.samples = samples
         self.left = megabytes * 1e6
         self.kept: dict[int, Sample] = {}
+        self.counting = Lock()  # two threads may read the same sample at once, but keep one of it
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -44,9 +46,10 @@ class Cached:
             return self.kept[index]
         sample = self.samples[index]
         size = sum(a.nbytes for a in (sample.image, sample.mask, sample.labels) if a is not None)
-        if size <= self.left:
-            self.left -= size
-            self.kept[index] = sample
+        with self.counting:
+            if index not in self.kept and size <= self.left:
+                self.left -= size
+                self.kept[index] = sample
         return sample
 
 

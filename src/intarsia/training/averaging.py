@@ -18,6 +18,10 @@ class MovingAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
+        self.restart(model)
+
+    def restart(self, model: nn.Module) -> None:
+        """Forgets everything but the model's weights of this moment."""
         self.updates = 0
         self.tensors = {name: value.detach().clone() for name, value in model.state_dict().items()}
 

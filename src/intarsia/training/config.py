@@ -15,7 +15,8 @@ class TrainConfig(BaseModel):
     steps: int | None = Field(None, gt=0)  # the budget: exactly one of steps, epochs and minutes
     epochs: float | None = Field(None, gt=0)  # times every training picture is seen
     minutes: float | None = Field(None, gt=0)  # of training and validation together; ends within a step of it
-    batch: int = Field(8, ge=1)  # pictures a step and device
+    start: str | None = None  # weights to begin with: a run's folder, or "torchvision/NAME"; None = random ones
+    batch: int = Field(8, ge=1)  # pictures a step
     accumulate: int = Field(1, ge=1)  # batches whose gradients are added up before a step
 
     optimizer: Literal["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"] = "adamw"
@@ -37,7 +38,6 @@ class TrainConfig(BaseModel):
     checkpoint_seconds: float = Field(120.0, ge=0)  # between two saved states; 0 = after every step
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto = what this device is faster with
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = Field(1, ge=1)  # more than 1: distributed data parallel, `batch` pictures on each
     threads: int | None = Field(None, gt=0)  # of torch; None = every core
     workers: int = Field(1, ge=0)  # threads that prepare batches ahead; 0 = none, the batches stay the same
 

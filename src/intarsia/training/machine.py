@@ -93,14 +93,13 @@ class Autocast(MixedPrecision):
 
 
 def make_fabric(config: TrainConfig, device: str) -> Fabric:
-    """Lightning Fabric for the device, precision and number of devices of a configuration, launched."""
+    """Lightning Fabric for one device, with the precision of a configuration, launched."""
     if config.threads or device == "cpu":
         torch.set_num_threads(config.threads or cores())
-    several: dict[str, Any] = {"strategy": "ddp", "devices": config.devices} if config.devices > 1 else {"devices": 1}
     precision = choose_precision(config.precision, device)
     if precision == "32-true":
-        fabric = Fabric(accelerator=device, precision=precision, **several)
+        fabric = Fabric(accelerator=device, devices=1, precision=precision)
     else:
-        fabric = Fabric(accelerator=device, plugins=[Autocast(precision, device)], **several)
+        fabric = Fabric(accelerator=device, devices=1, plugins=[Autocast(precision, device)])
     fabric.launch()
     return fabric
