@@ -1,6 +1,6 @@
 """Draws docs/images/scenes.png from what `make demo` made: some of its validation pictures, their truth, the answer.
 
-    .venv/bin/python docs/images/draw.py [DEMO_FOLDER]
+Run it as `.venv/bin/python docs/images/draw.py [DEMO_FOLDER]`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,10 @@ def settings(file: str, dotted: str) -> str:
         for name, annotation, default, line in (_fields(node) if isinstance(node, ast.ClassDef) else _parameters(node))
         if name not in LEFT_OUT
     ]
-    return _table(("setting", "type", "default", "what it is"), [(f"`{n}`", t, d, _escaped(c)) for n, t, d, c in rows])
+    return _table(
+        ("setting" if toml else "name", "type", "default", "what it is"),
+        [(f"`{n}`", t, d, _escaped(c)) for n, t, d, c in rows],
+    )
 
 
 def _fields(node: ast.ClassDef) -> list[tuple[str, ast.expr, ast.expr | None, int]]:
@@ -82,7 +85,7 @@ def _type(annotation: ast.expr | None, toml: bool, aliases: dict[str, ast.expr])
         return " ".join(f"`{each.strip()}`" for each in literal[1].replace("'", '"').split(","))
     if toml:
         return _in_words(words, aliases)
-    return f"`{words}`".replace("|", "\\|")
+    return f"<code>{words.replace('|', '&#124;')}</code>"  # a bar would end the cell, also within backticks
 
 
 def _in_words(words: str, aliases: dict[str, ast.expr]) -> str:
@@ -103,6 +106,9 @@ def _default(value: ast.expr | None, toml: bool) -> str:
     """The default, and after it the range that pydantic checks."""
     if value is None:
         return "required"
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "field":  # of a dataclass
+        made = [k.value for k in value.keywords if k.arg in ("default", "default_factory")]
+        return f"`{ast.unparse(made[0])}`" if made else "required"
     if not (isinstance(value, ast.Call) and ast.unparse(value.func) == "Field"):
         return _literal(value, toml)
     marks = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}

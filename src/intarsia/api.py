@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from .config import Config, validate
-from .data.folder import open_folder
+from .data.folder import CLASSES_FILE, open_folder
 from .data.sets import Readable
 from .errors import DataError, UsageError
 from .files import write_atomically
@@ -69,10 +70,11 @@ def evaluate(
 ) -> Evaluated:
     """The run's scores on labelled pictures, written to its report.html and evaluation.json.
 
-    folder: another labelled folder with the same classes; None: the run's own, of which `split` is measured ("train",
-    "validation" or "test"; None: test where there is one, else validation). names: only these pictures, as a list or
-    a file with one name a line. On validation pictures the temperature is fitted and kept with the run, for `load`
-    and for scores on other pictures; their own scores are without it. Raises UsageError, DataError.
+    folder: another labelled folder with the same classes, or the new place of the run's own; None: the run's own.
+    split: "train", "validation" or "test", as the run divides a folder; None: all of another folder; of the run's own
+    the test part where there is one, else the validation part. names: only these pictures, of any part unless `split`
+    is given, as a list or a file with one name a line. On the validation part the temperature is fitted and kept with
+    the run, for `load` and for scores on other pictures; its own scores are without it. Raises UsageError, DataError.
     """
     source = Run(run)
     config = validate(source.read_config(), str(source.config_path))
@@ -83,7 +85,7 @@ def evaluate(
     def answer(sample: Sample) -> Prediction:
         return predictor.predict(sample.image, sample.name)
 
-    own = label.startswith("validation")  # a temperature fitted on the pictures it is then scored on would flatter
+    own = label == "validation"  # a temperature fitted on the pictures it is then scored on would flatter
     if own and len(samples):
         temperature = fitted_temperature(answer, samples, classes)
         write_atomically(source.folder / "temperature.json", json.dumps({"temperature": temperature}).encode())
@@ -91,7 +93,6 @@ def evaluate(
         answer, _counted(samples, progress), classes, temperature=None if own else _temperature(source)
     )
     rows = source.read_metrics()
-    counts = json.loads((source.folder / "data.json").read_text()) if (source.folder / "data.json").is_file() else {}
     data = ReportData(
         name=source.name,
         classes=source.classes(),
@@ -99,7 +100,7 @@ def evaluate(
         rows=rows,
         evaluation=evaluation,
         split=label,
-        counts={key: value for key, value in counts.items() if isinstance(value, int)},
+        counts={key: value for key, value in source.read_data().items() if isinstance(value, int)},
         seconds=max((row.get("time", 0.0) for row in rows), default=None),
         device=describe(predictor.device.type),
     )
@@ -118,38 +119,52 @@ def _counted(samples: Readable, progress: Callable[[int, int], None] | None) -> 
 def _samples(
     run: Run, config: Config, folder: str | Path | None, split: str | None, names: str | Path | Sequence[str] | None
 ) -> tuple[Readable, str]:
-    if folder is not None:
-        other = open_folder(folder)
-        if other.classes.names != run.classes().names:
-            raise DataError(
-                f"{folder} has the classes {', '.join(other.classes.names)}, "
-                f"the run has {', '.join(run.classes().names)}; "
-                "give the folder a classes.toml with the run's classes."
-            )
-        entries = [entry for entry in other.entries if other.labelled(entry)]
-        chosen, label = Readable(other, entries, config.model.channels), str(folder)
+    if split not in (None, "train", "validation", "test"):
+        raise UsageError(f"--split {split}: choose train, validation or test.")
+    data = config.data if folder is None else config.data.model_copy(update={"folder": str(folder)})
+    if folder is None and not Path(data.folder).is_dir():
+        raise DataError(
+            f"{data.folder}, which {run.folder} was trained on, is not there any more; give its new place with "
+            "--data FOLDER --split validation, or other labelled pictures with --data FOLDER."
+        )
+    if folder is not None and split is None:
+        other, label = open_folder(folder, _class_table(config, Path(folder))), str(folder)
+        chosen = Readable(other, [entry for entry in other.entries if other.labelled(entry)], config.model.channels)
     else:
-        sets = open_sets_for(config.data, config.seed)
+        sets = open_sets_for(data, config.seed)
         label = split or ("test" if len(sets.test) else "validation")
-        if label not in ("train", "validation", "test"):
-            raise UsageError(f"--split {label}: choose train, validation or test.")
         part = cast(Readable, getattr(sets, label)).labelled()
         chosen = Readable(part.folder, part.entries, config.model.channels)
+    if chosen.folder.classes.names != run.classes().names:
+        raise DataError(
+            f"{chosen.folder.root} has the classes {', '.join(chosen.folder.classes.names)}, "
+            f"the run has {', '.join(run.classes().names)}; give the folder a classes.toml with the run's classes."
+        )
     if names is not None:
         wanted = _names(names)
-        known = {entry.name: entry for entry in chosen.folder.entries}
+        known = {entry.name: entry for entry in (chosen.entries if split else chosen.folder.entries)}
         missing = [name for name in wanted if name not in known]
         if missing:
             raise DataError(
-                f"{len(missing)} names of the list are no pictures of {chosen.folder.root}, such as {missing[0]}."
+                f"{len(missing)} names of the list are no pictures of {chosen.folder.root}"
+                f"{f', {split} part' if split else ''}, such as {missing[0]}."
             )
         chosen = Readable(chosen.folder, [known[name] for name in wanted], config.model.channels)
-        label = f"{label}, {len(wanted)} listed"
+        label = f"{len(wanted)} listed"
     if not len(chosen):
         raise DataError(
-            f"{chosen.folder.root} has no labelled {label} pictures to measure on; give another --split or --data."
+            f"{chosen.folder.root} has no labelled pictures to measure on ({label}); give another --split or --data."
         )
     return chosen, label
+
+
+def _class_table(config: Config, folder: Path) -> str | Path | None:
+    """The classes.toml to read another folder with: the one that the run was given, else the folder's own, else that
+    of the run's pictures."""
+    runs = Path(config.data.folder) / CLASSES_FILE
+    if config.data.classes is None and not (folder / CLASSES_FILE).is_file() and runs.is_file():
+        return runs
+    return config.data.classes
 
 
 def _names(names: str | Path | Sequence[str]) -> list[str]:
@@ -157,7 +172,8 @@ def _names(names: str | Path | Sequence[str]) -> list[str]:
         path = Path(names)
         if not path.is_file():
             raise UsageError(f"{path} is no file of picture names; give one with a name a line.")
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        return [line.strip() for line in lines if line.strip()]
     return list(names)
 
 
@@ -165,6 +181,7 @@ def _temperature(run: Run) -> float:
     """The temperature fitted on validation; 1 where none was."""
     path = run.folder / "temperature.json"
     try:
-        return float(json.loads(path.read_text())["temperature"])
+        temperature = float(json.loads(path.read_text(encoding="utf-8"))["temperature"])
     except (OSError, ValueError, KeyError, TypeError):
         return 1.0
+    return temperature if 0 < temperature < math.inf else 1.0

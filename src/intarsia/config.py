@@ -19,6 +19,8 @@ from .models import MODELS, AnyModel
 from .models.semantic.unet import UNetConfig
 from .training.config import TrainConfig
 
+BUDGETS = ("train.steps", "train.epochs", "train.minutes")  # one at most
+
 
 class DataConfig(BaseModel):
     """Which pictures are learnt from and which are kept for validation and test."""
@@ -50,9 +52,10 @@ class Config(BaseModel):
 def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None, base: Config | None = None) -> Config:
     """The configuration of a TOML file (or `base`, or the defaults) with overrides such as {"train.steps": "500"}.
 
-    Strings in overrides are read as TOML where they can be, as in a file: 500, true, [1, 2], "text". Giving one of
-    steps, epochs and minutes takes the place of whichever was there. Raises UsageError naming the field and the
-    nearest right one.
+    Strings in overrides are read as TOML where they can be, as in a file: 500, true, [1, 2], "text"; the order of
+    overrides does not matter. Giving one of steps, epochs and minutes takes the place of whichever was there. What
+    `base` leaves at its default without saying so stays open. Raises UsageError naming the field and the nearest right
+    one.
     """
     if path is not None:
         try:
@@ -62,9 +65,16 @@ def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None, b
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"{path} can't be read as TOML: {error}.") from error
     else:
-        tree = base.model_dump(mode="json", exclude_none=True) if base else {}
-    for dotted, value in (overrides or {}).items():
-        _put(tree, dotted, value)
+        tree = base.model_dump(mode="json", exclude_none=True, exclude_unset=True) if base else {}
+        if base:
+            tree.setdefault("model", {})["name"] = base.model.name
+    given = overrides or {}
+    budgets = [name for name in BUDGETS if name in given]
+    if len(budgets) > 1:
+        raise UsageError(f"{' and '.join(budgets)} are all given; give one budget.")
+    # another model drops the settings of the one before, so its name comes before settings of its own
+    for dotted in sorted(given, key=lambda name: (name.count("."), name != "model.name")):
+        _put(tree, dotted, given[dotted])
     return validate(tree, str(path) if path else "the configuration")
 
 
@@ -83,7 +93,7 @@ def explain(error: ValidationError, source: str) -> str:
         place = [str(part) for part in each["loc"]]
         given = each.get("input")
         if each["type"] == "extra_forbidden":
-            known = _names_at(Config, place[:-1])
+            known = list(_section_at(Config, place[:-1]).model_fields)
             near = difflib.get_close_matches(place[-1], known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
             sentences.append(f"{_dotted(place)} is no setting; {hint}")
@@ -154,15 +164,17 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, leaf = dotted.split(".")
     if isinstance(value, str):
         with suppress(tomllib.TOMLDecodeError):  # a bare word is a string
-            value = tomllib.loads(f"value = {value}")["value"]
+            read = tomllib.loads(f"value = {value}")["value"]
+            if isinstance(read, str) or not _takes_text(parents, leaf):  # a folder may be called 2018
+                value = read
     branch = tree
     for parent in parents:
         branch = branch.setdefault(parent, {})
         if not isinstance(branch, dict):
             raise UsageError(f"{dotted} can't be set: {parent} is a value, not a section.")
-    if dotted in ("train.steps", "train.epochs", "train.minutes"):
-        for other in ("steps", "epochs", "minutes"):
-            branch.pop(other, None)
+    if dotted in BUDGETS:
+        for other in BUDGETS:
+            branch.pop(other.removeprefix("train."), None)
     if dotted == "model.name" and branch.get("name") != value:
         shared = {"channels", "classes", "overlapping", "mean", "deviation", "loss"}
         for key in [key for key in branch if key not in shared]:
@@ -179,10 +191,18 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _dotted(place: Sequence[str]) -> str:
     """Where a field stands in the file; pydantic also names the member of the union, as in model.unet.width."""
-    return ".".join(part for i, part in enumerate(place) if not (i == 1 and place[0] == "model" and part in MODELS))
+    shown = [part for i, part in enumerate(place) if not (i == 1 and place[0] == "model" and part in MODELS)]
+    return ".".join(part for part in shown if part != "[key]")
 
 
-def _names_at(model: type[BaseModel], place: Sequence[str]) -> list[str]:
+def _takes_text(parents: Sequence[str], leaf: str) -> bool:
+    """Whether a setting is any text, so that a number given for it is meant as text too."""
+    field = _section_at(Config, parents).model_fields.get(leaf)
+    return field is not None and (field.annotation is str or set(get_args(field.annotation)) == {str, type(None)})
+
+
+def _section_at(model: type[BaseModel], place: Sequence[str]) -> type[BaseModel]:
+    """The configuration class at a place in the file; where that is no section, the one around it."""
     for part in place:
         if part in MODELS:
             model = MODELS[part].Config
@@ -191,7 +211,7 @@ def _names_at(model: type[BaseModel], place: Sequence[str]) -> list[str]:
         nested = _model_in(annotation)
         if nested is not None:
             model = nested
-    return list(model.model_fields)
+    return model
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
+import tomlkit
 import torch
 
 from .config import Config, DataConfig, differences, read_config, to_toml, validate
@@ -17,7 +19,8 @@ from .data.batches import Cached, batches
 from .data.fingerprint import combine
 from .data.sets import Readable, Sets, open_sets
 from .drawing import encode_png, grid, overlay, to_rgb8
-from .errors import Stopped, UsageError
+from .errors import DataError, Stopped, UsageError
+from .files import write_atomically
 from .inference.predictor import Predictor
 from .losses import class_weights
 from .metrics.calibration import Reliability
@@ -44,6 +47,13 @@ class Fitted:
     seconds: float
     best: float  # mean IoU on the validation pictures looked at during training, in [0, 1]; NaN where there are none
     resumed: bool
+    measurable: bool  # whether pictures were held back for validation or test
+
+    @property
+    def news(self) -> bool:
+        """Whether the run was trained on since its last report, or has none."""
+        report, weights = self.run.report_path, self.run.weights_path()
+        return not report.is_file() or report.stat().st_mtime_ns < weights.stat().st_mtime_ns
 
 
 def fit(
@@ -74,6 +84,8 @@ def fit(
     Raises UsageError, DataError, DiskError, NumericError, OutOfMemoryError; Stopped after SIGINT or SIGTERM, saved.
     """
     wishes = overrides_of(folder, settings, minutes, steps, epochs, model, labelled, seed)
+    if folder is not None and not Path(folder).is_dir():  # before a run's folder is made for it
+        raise DataError(f"{folder} is not a folder; give one with pictures, such as images/ beside masks/.")
     target = _run_for(run, folder, config)
     with target.writing():
         tune_allocator()
@@ -102,13 +114,32 @@ def overrides_of(
 
 
 def configured(
-    config: str | Path | Config | None, overrides: dict[str, Any], say: Say
+    run: str | Path | Run | None, config: str | Path | Config | None, overrides: dict[str, Any], say: Say
 ) -> tuple[Config, dict[str, str]]:
-    """The configuration that was asked for, with reasons where a plan made it."""
-    if config is None:
-        return _planned(overrides, say)
-    base = config if isinstance(config, Config) else None
-    return read_config(None if base else Path(str(config)), overrides, base), {}
+    """The configuration that was asked for, with reasons where a plan made it: the given one, else the run's own where
+    it was begun, else the plan's. Its paths are absolute: a run can be gone on with from any folder."""
+    begun = run if isinstance(run, Run) else None if run is None else Run(run)
+    reasons: dict[str, str] = {}
+    if isinstance(config, Config):
+        wished = read_config(None, overrides, config)
+    elif config is not None:
+        wished = read_config(Path(config), overrides)
+    elif begun is not None and begun.exists():
+        wished = read_config(None, overrides, _stored(begun))
+    else:
+        wished, reasons = _planned(overrides, say)
+    return _anchored(wished), reasons
+
+
+def _stored(run: Run) -> Config:
+    return _anchored(validate(run.read_config(), str(run.config_path)))
+
+
+def _anchored(config: Config) -> Config:
+    """The configuration with absolute paths of the pictures and of their classes."""
+    data, classes = config.data, config.data.classes
+    paths = {"folder": os.path.abspath(data.folder), "classes": None if classes is None else os.path.abspath(classes)}
+    return config.model_copy(update={"data": data.model_copy(update=paths)})
 
 
 def _run_for(run: str | Path | None, folder: str | Path | None, config: str | Path | Config | None) -> Run:
@@ -127,30 +158,31 @@ def _run_for(run: str | Path | None, folder: str | Path | None, config: str | Pa
 def _fit(
     run: Run, config: str | Path | Config | None, overrides: dict[str, Any], say: Say, show: Show | None
 ) -> Fitted:
-    resumed = run.exists()
-    stored = validate(run.read_config(), str(run.config_path)) if resumed else None
-    reasons: dict[str, str] = {}
-    if config is None and stored is not None:
-        wished = read_config(None, overrides, stored)
-    else:
-        wished, reasons = configured(config, overrides, say)
+    stored = _stored(run) if run.exists() else None
+    wished, reasons = configured(run, config, overrides, say)
+    if stored is not None and wished.train.precision == "auto":  # what was measured then, not what is measured now
+        train = wished.train.model_copy(update={"precision": stored.train.precision})
+        wished = wished.model_copy(update={"train": train})
     say(f"reading {wished.data.folder}")
     sets = open_sets_for(wished.data, wished.seed)
     complete = completed(wished, sets)
-    if stored is not None:
-        _refuse_other(run, stored, complete, sets)
-        complete = stored
-    else:
+    if stored is None:
         run.write_classes(sets.classes)
-        _write_data(run, sets)
+        write_atomically(run.folder / "data.json", json.dumps(_data_of(sets), indent=1).encode())
         run.write_config(to_toml(complete, reasons, (f"The run {run.name}: `intarsia fit --config` repeats it.",)))
-    return _train(run, complete, sets, resumed, say, show)
+        return _train(run, complete, sets, False, say, show)
+    _refuse_other(run, stored, complete, sets)
+    if complete.data.folder != stored.data.folder:  # the same pictures, moved
+        document = tomlkit.parse(run.config_path.read_text(encoding="utf-8"))
+        document["data"]["folder"] = complete.data.folder  # type: ignore[index]
+        run.write_config(tomlkit.dumps(document))
+    return _train(run, complete, sets, True, say, show)
 
 
 def _planned(overrides: dict[str, Any], say: Say) -> tuple[Config, dict[str, str]]:
     """The plan for the folder, and over it what was asked for."""
     data = read_config(None, {key: value for key, value in overrides.items() if key.startswith("data.")}).data
-    seed = int(overrides.get("seed", 0))
+    seed = read_config(None, {"seed": overrides.get("seed", 0)}).seed
     budget = [overrides.get(f"train.{key}") for key in ("steps", "epochs", "minutes")]
     timed = all(value is None for value in budget)
     device, model = str(overrides.get("train.device", "auto")), overrides.get("model.name")
@@ -202,7 +234,7 @@ def completed(config: Config, sets: Sets) -> Config:
 
 def _refuse_other(run: Run, stored: Config, wished: Config, sets: Sets) -> None:
     """A run goes on only with what it began with."""
-    neutral = {"train.precision", "data.folder", "data.cache_megabytes", "train.workers", "train.checkpoint_seconds"}
+    neutral = {"data.folder", "data.cache_megabytes", "train.workers", "train.checkpoint_seconds"}
     changed = [line for line in differences(stored, wished) if line.split(":")[0] not in neutral]
     if changed:
         raise UsageError(
@@ -214,12 +246,10 @@ def _refuse_other(run: Run, stored: Config, wished: Config, sets: Sets) -> None:
             f"{run.folder} was begun with the classes {', '.join(run.classes().names)}, the folder now has "
             f"{', '.join(sets.classes.names)}; restore its classes.toml, or start another run with --run."
         )
-    before = json.loads((run.folder / "data.json").read_text()) if (run.folder / "data.json").is_file() else {}
-    now = _data_of(sets)
+    before, now = run.read_data(), _data_of(sets)
     if before and before.get("fingerprint") != now["fingerprint"]:
-        counts = ", ".join(
-            f"{part}: {before[part]} -> {now[part]}" for part in ("train", "validation", "test") if part in before
-        )
+        parts = ("train", "labelled", "validation", "test")
+        counts = ", ".join(f"{part}: {before[part]} -> {now[part]}" for part in parts if part in before)
         raise UsageError(
             f"{run.folder} was begun with other pictures ({counts} pictures; files added, removed or changed); "
             "restore them, or start another run with --run."
@@ -237,12 +267,6 @@ def _data_of(sets: Sets) -> dict[str, Any]:
     }
 
 
-def _write_data(run: Run, sets: Sets) -> None:
-    from .files import write_atomically
-
-    write_atomically(run.folder / "data.json", json.dumps(_data_of(sets), indent=1).encode())
-
-
 def _train(run: Run, config: Config, sets: Sets, resumed: bool, say: Say, show: Show | None) -> Fitted:
     settings = config.train
     device = choose_device(settings.device)
@@ -255,7 +279,12 @@ def _train(run: Run, config: Config, sets: Sets, resumed: bool, say: Say, show: 
     training, wrapped = prepare(model, settings, config.seed, fabric)
     state = run.read_state()
     if state is not None:
-        training.load_state(state)
+        try:
+            training.load_state(state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UsageError(
+                f"{run.state_path} does not fit the run's config.toml; restore it, or delete it to begin anew."
+            ) from error
     elif settings.start:
         left = start_from(model, settings.start)
         training.average.restart(model)
@@ -263,12 +292,14 @@ def _train(run: Run, config: Config, sets: Sets, resumed: bool, say: Say, show: 
     done = training.progress
     run.cut_metrics(done.step)
 
+    measurable = bool(len(sets.validation) or len(sets.test))
     samples = sets.train.labelled()
     a_step = settings.batch * settings.accumulate
     steps = settings.steps or (math.ceil(settings.epochs * len(samples) / a_step) if settings.epochs else None)
-    if resumed and (done.finished or (steps and done.step >= steps) or (not steps and done.share >= 1)):
+    reached = done.finished or (steps and done.step >= steps) or (not steps and done.share >= 1)
+    if reached and (done.validated == done.step or not len(sets.validation)):  # a kill may have come before the last
         say(f"{run.folder} is finished ({done.step} steps); evaluate it, or start another run with --run.")
-        return Fitted(run, done.step, done.seconds, _score(done.best), True)
+        return Fitted(run, done.step, done.seconds, _score(done.best), True, measurable)
 
     say(
         f"{config.model.name}, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, on "
@@ -309,7 +340,8 @@ def _train(run: Run, config: Config, sets: Sets, resumed: bool, say: Say, show: 
             stream.close()
             log.close()
     say(f"done: {done.step} steps in {done.seconds / 60:.1f} minutes")
-    return Fitted(run, training.progress.step, training.progress.seconds, _score(training.progress.best), resumed)
+    done = training.progress
+    return Fitted(run, done.step, done.seconds, _score(done.best), resumed, measurable)
 
 
 def start_from(model: SemanticModel, source: str) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
     NAME/
     ├── config.toml           everything needed to repeat it
-    ├── classes.toml          names and colours (ours to read back: `classes.json`)
+    ├── classes.json          names and colours
+    ├── data.json             how many pictures there were, and a digest that tells whether they are still the same
     ├── weights.safetensors   the moving average of the last weights
     ├── best.safetensors      the same at the best validation
     ├── state.pt              weights, optimizers, progress: the same command again goes on from here
@@ -64,7 +65,8 @@ class Run:
         """Within it, this process is the folder's one writer. Raises DiskError where that can't be."""
         require_writable(self.folder)
         with Lock(self.folder / ".lock"):
-            remove_parts(self.folder, alone=True)
+            for folder in (self.folder, self.samples_path):
+                remove_parts(folder, alone=True)
             yield
 
     # configuration and classes
@@ -108,6 +110,14 @@ class Run:
             raise UsageError(
                 f"{self.classes_path} can't be read as a class list ({error}); is the run's folder whole?"
             ) from error
+
+    def read_data(self) -> dict[str, Any]:
+        """What data.json says of the pictures that the run was begun with; nothing where it is missing or damaged."""
+        try:
+            tree = json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return tree if isinstance(tree, dict) else {}
 
     # weights
 
@@ -156,9 +166,11 @@ class Run:
         rows = []
         for line in self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                row = json.loads(line)
+            except ValueError:
                 continue
+            if isinstance(row, dict) and isinstance(row.get("step", 0), int | float):
+                rows.append(row)
         return rows
 
     def cut_metrics(self, step: int) -> None:
@@ -179,7 +191,7 @@ def load_weights(model: Model, path: Path) -> None:
     try:
         tensors = load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
-        if path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04"):
+        if is_pickle(path) or zipfile.is_zipfile(path):
             raise UnsafeFileError(
                 f"{path} is a pickle named .safetensors; it could run code and is refused unopened."
             ) from error
@@ -198,9 +210,18 @@ def load_weights(model: Model, path: Path) -> None:
     model.load_state_dict(tensors)
 
 
+def is_pickle(path: Path) -> bool:
+    """Whether a file is a bare pickle, told by its first byte: of protocol 2 and newer the mark 0x80, of older ones
+    what a list, a dictionary, a tuple or an object begins with."""
+    with path.open("rb") as file:
+        return file.read(1) in (b"\x80", b"(", b"]", b"}", b"c")
+
+
 def read_tensors(path: Path) -> dict[str, Any]:
     """What torch.save wrote, where that is tensors, numbers and strings; anything else is refused, unopened."""
     if not zipfile.is_zipfile(path):
+        if is_pickle(path):
+            raise UnsafeFileError(f"{path} is a bare pickle; it could run code and is refused unopened.")
         raise DataError(f"{path} is damaged or no file of ours; delete it to train on from the weights, or restore it.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
+
+INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 
 def main() -> None:
@@ -14,20 +18,23 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from .app import app, explain
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a request to end is met like Ctrl-C: files stay whole
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no "·" gets a "?"
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     try:
         app()
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        print("intarsia: stopped; the same command again goes on from what is saved.", file=sys.stderr)
+        sys.exit(75)
     except Exception as error:
         if debug:
             raise
         code, sentence = explain(error)
         print(f"intarsia: {sentence}", file=sys.stderr)
         sys.exit(code)
-    except KeyboardInterrupt:
-        print("intarsia: stopped.", file=sys.stderr)
-        sys.exit(75)
-    except BrokenPipeError:  # `intarsia … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -81,7 +83,7 @@ def plan(
         print(planned.to_toml())
         return
     write_atomically(out, planned.to_toml().encode())
-    _console().print(f"Wrote {out}. Train with:\n  intarsia fit {folder} --config {out}")
+    _console().print(f"Wrote {out}. Train with:\n  intarsia fit {folder} --config {out}", markup=False)
 
 
 @app.command()
@@ -113,18 +115,22 @@ def fit(
         from ..config import to_toml
 
         wishes = overrides_of(folder, settings, minutes, steps, epochs, model, labelled, seed)
-        wished, reasons = configured(config, wishes, lambda line: None)
+        wished, reasons = configured(run, config, wishes, lambda line: None)
         print(to_toml(completed(wished, open_sets_for(wished.data, wished.seed)), reasons))
         return
     console = _console()
     with training_bar(console) as show:
         fitted = fit_(
             folder, run=run, config=config, settings=settings, minutes=minutes, steps=steps, epochs=epochs, model=model,
-            labelled=labelled, seed=seed, show=show, say=console.print,
+            labelled=labelled, seed=seed, show=show, say=partial(console.print, markup=False),
         )  # fmt: skip
-    if report and not (fitted.resumed and fitted.run.report_path.exists() and fitted.steps == 0):
+    if report and not fitted.measurable:
+        console.print("No picture was held back, so there is nothing to measure on: evaluate --data takes others.")
+    elif report and fitted.news:
         _evaluate(fitted.run.folder, console=console)
-    console.print(f"Predict with:\n  intarsia predict {fitted.run.folder} PICTURES --out DIR --overlay")
+    elif report:
+        console.print(f"Evaluated before: {fitted.run.report_path}", markup=False)
+    console.print(f"Predict with:\n  intarsia predict {fitted.run.folder} PICTURES --out DIR --overlay", markup=False)
 
 
 @app.command()
@@ -159,7 +165,7 @@ def _evaluate(run: Path, *options: Any, console: Console | None = None) -> None:
         print(json.dumps(result.evaluation.to_json(), indent=1))
         return
     result.evaluation.table(console)
-    console.print(f"{result.pictures} {result.split} pictures. The whole story: {result.report}")
+    console.print(f"{result.pictures} pictures ({result.split}). The whole story: {result.report}", markup=False)
 
 
 @app.command()
@@ -200,7 +206,7 @@ def predict(
             overwrite=overwrite, progress=lambda done, total, name: step(done, total),
         )  # fmt: skip
     skipped = f", {summary.skipped} were there already" if summary.skipped else ""
-    console.print(f"{summary.done} pictures in {summary.seconds:.1f} s{skipped}: {out}")
+    console.print(f"{summary.done} pictures in {summary.seconds:.1f} s{skipped}: {out}", markup=False)
     if summary.failed:
         console.print(f"{len(summary.failed)} failed:", style="red")
         for path, reason in summary.failed:
@@ -256,12 +262,13 @@ def explain(error: BaseException) -> tuple[int, str]:
     """The exit code and the sentence for an error that reached the top."""
     if isinstance(error, IntarsiaError):
         return error.exit_code, str(error)
-    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
-        return 3, f"{error.filename}: {(error.strerror or str(error)).lower()}."
-    if isinstance(error, OSError) and error.errno in (28, 122):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return 6, f"the disk is full ({error.filename or 'no file named'}); make room, then run the same command again."
-    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
-        return 5, "the memory is full; take smaller batches, crops or tiles."
+    if isinstance(error, OSError) and error.errno is not None:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return 3, f"{place}{(error.strerror or str(error)).lower()}."
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error):
+        return 5, "the memory is full; take smaller batches, crops or tiles, or a smaller model."
     report = "Please report it, with what the same command says with --debug."
     return 1, f"an error of ours, {type(error).__name__}: {error}. {report}"
 

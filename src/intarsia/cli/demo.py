@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,8 @@ def run_demo(out: Path, minutes: float, seed: int, console: Console, show: Show)
     pictures, run, answers = out / "pictures", out / "run", out / "answers"
     if not (pictures / "classes.toml").exists():
         write_scenes(pictures, PICTURES, SceneConfig(seed=seed), labelled=LABELLED)
-        console.print(f"Drew {PICTURES} pictures with exact masks: {pictures}")
-    fitted = fit(pictures, run=run, minutes=minutes, seed=seed, show=show, say=console.print)
+        console.print(f"Drew {PICTURES} pictures with exact masks: {pictures}", markup=False)
+    fitted = fit(pictures, run=run, minutes=minutes, seed=seed, show=show, say=partial(console.print, markup=False))
     result = evaluate(run)
     summary = predict_files(load(run), [pictures / "images"], answers, overlay=True)
     result.evaluation.table(console)
@@ -41,4 +42,5 @@ On your own folder (images/ and masks/ with the same file names):
   intarsia fit FOLDER --run runs/mine              train; the same command again goes on where it stopped
   intarsia predict runs/mine PICTURES --out OUT    masks for any picture, folder or pattern""",
         soft_wrap=True,
+        markup=False,
     )

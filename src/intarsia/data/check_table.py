@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -65,12 +64,12 @@ def _classes(report: CheckReport) -> Table:
 def _finding(finding: Finding, files: int) -> RenderableType:
     style = _STYLES[finding.level]
     head = Text.assemble((finding.level, style), "  ", finding.message, ("  " + finding.code, "dim"))
-    lines: list[RenderableType] = [head, Padding(Text(finding.advice), (0, 0, 0, 4), expand=False)]
+    lines = [head, Text(f"    {finding.advice}")]  # not rich's Padding, which cuts where lines are not to be wrapped
     details = finding.details or ("",) * len(finding.files)
     for path, detail in list(zip(finding.files, details, strict=True))[:files]:
-        lines.append(Padding(Text(f"{path}: {detail}" if detail else path, style="dim"), (0, 0, 0, 4), expand=False))
+        lines.append(Text(f"    {path}: {detail}" if detail else f"    {path}", style="dim"))
     if len(finding.files) > files:
-        lines.append(Padding(Text(f"… and {len(finding.files) - files} more", style="dim"), (0, 0, 0, 4), expand=False))
+        lines.append(Text(f"    … and {len(finding.files) - files} more", style="dim"))
     return Group(*lines)
 
 

@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import DataError
 from ..records import Classes, Sample
 from .classes import ClassTable
 from .fingerprint import Measures, measure
 from .folder import Entry, Folder, open_folder
 from .read import as_channels
+from .shapes import Drawing
 from .split import Splits, choose_labelled, group_of, split
 
 
@@ -29,7 +32,10 @@ class Readable:
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
         sample = self.folder.read(entry)
-        image = as_channels(sample.image, self.channels)
+        try:
+            image = as_channels(sample.image, self.channels)
+        except DataError as error:
+            raise DataError(f"{entry.image}: {error}") from error
         if entry.name in self.hidden:
             return Sample(sample.name, image)
         return Sample(sample.name, image, sample.mask, sample.labels, sample.instances, sample.raters)
@@ -71,13 +77,16 @@ class Sets:
         return self.folder.table.classes
 
     def fingerprint(self) -> str:
-        """A digest of which files are in which part: it changes where a file is added, removed, or changes its size."""
+        """A digest of which files are in which part: it changes where a file is added, removed, or changes its size,
+        and where an outline is drawn otherwise."""
         digest = hashlib.sha256()
         for part in (self.train, self.validation, self.test):
             for entry in part.entries:
                 files = [entry.image, *(mask for mask in entry.masks if mask is not None)]
                 sizes = [path.stat().st_size for path in files if Path(path).is_file()]
                 digest.update(f"{entry.name} {sizes} {entry.name in part.hidden}\n".encode())
+                if entry.annotation is not None:
+                    _digest_drawing(digest, self.folder.drawings[entry.annotation])
             digest.update(b"--\n")
         return digest.hexdigest()[:16]
 
@@ -97,13 +106,14 @@ def open_sets(
 
     leave_out: groups (drives, patients, slides: what names begin with) of the training part that become the
     validation part instead of the usual one, to see what another drive or patient would give.
-    channels: of every picture; None: of most. `progress(done, total)` is called while pictures are read.
+    channels: of every picture; None: what all can be shown with, else of most. `progress(done, total)` is called while
+    pictures are read.
     Raises DataError where there is nothing to learn from.
     """
     folder = open_folder(root, classes)
     parts = split(folder, validation, test, seed)
     if leave_out:
-        parts = _without_groups(parts, leave_out)
+        parts = _without_groups(parts, leave_out, {entry.name for entry in folder.entries if folder.labelled(entry)})
     by_name = {entry.name: entry for entry in folder.entries}
     none: frozenset[str] = frozenset()
 
@@ -122,10 +132,7 @@ def open_sets(
         parts = Splits(parts.train, parts.validation, parts.test, hidden, parts.reason)
         measures = tuple(m for m in measures if m.name in chosen)
     if channels is None:
-        found = [len(m.mean) for m in measures]
-        channels = max(set(found), key=lambda c: (found.count(c), c))
-        if {1, 3} == set(found) or {1, 3, 4} == set(found):
-            channels = 3  # grey pictures among coloured ones are shown as RGB, not the colours thrown away
+        channels = _channels_of([len(m.mean) for m in measures])
     train_part, validation_part, test_part = (
         Readable(folder, [by_name[name] for name in names], channels, hidden)
         for names, hidden in ((parts.train, parts.hidden), (parts.validation, none), (parts.test, none))
@@ -148,7 +155,27 @@ def _measured(
     return tuple(measures)
 
 
-def _without_groups(parts: Splits, groups: Sequence[str]) -> Splits:
+def _channels_of(found: Sequence[int]) -> int:
+    """What all pictures can be shown with: grey ones among coloured ones get the others' channels, rather than the
+    colours be thrown away, and RGB beside RGBA goes without the alpha. Where there is no such number, that of most."""
+    coloured = set(found) - {1}
+    if 3 in coloured and coloured <= {3, 4}:
+        return 3
+    if len(coloured) == 1:
+        return coloured.pop()
+    return max(set(found), key=lambda c: (found.count(c), c))
+
+
+def _digest_drawing(digest: hashlib._Hash, drawing: Drawing) -> None:
+    digest.update(f"{drawing.size}\n".encode())
+    for shape in drawing.shapes:
+        digest.update(f"{shape.category}\n".encode())
+        for points in (*shape.rings, *([] if shape.runs is None else [shape.runs])):
+            digest.update(np.ascontiguousarray(points).tobytes())
+
+
+def _without_groups(parts: Splits, groups: Sequence[str], labelled: set[str]) -> Splits:
+    """The groups taken out of the training part; those of their pictures that are labelled are the validation part."""
     known = sorted({group_of(name) for name in parts.train} | {group_of(name, coarse=True) for name in parts.train})
     for group in groups:
         if group not in known:
@@ -158,5 +185,11 @@ def _without_groups(parts: Splits, groups: Sequence[str]) -> Splits:
             )
     left_out = tuple(name for name in parts.train if group_of(name) in groups or group_of(name, coarse=True) in groups)
     train = tuple(name for name in parts.train if name not in set(left_out))
+    validation = tuple(name for name in left_out if name in labelled)
+    if not validation:
+        raise DataError(
+            f"leave_out names {', '.join(groups)}, of which no picture with a mask is there to validate on; "
+            "leave out another group, or draw masks for some of its pictures."
+        )
     reason = f"the groups {', '.join(groups)} are left out of training and are what is validated on."
-    return Splits(train, left_out, parts.test, parts.hidden, reason)
+    return Splits(train, validation, parts.test, parts.hidden, reason)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainConfig(BaseModel):
     """One run of the loop. Steps are the unit; epochs are turned into them, minutes go by the clock."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int | None = Field(None, gt=0)  # the budget: exactly one of steps, epochs and minutes
     epochs: float | None = Field(None, gt=0)  # times every training picture is seen
@@ -22,7 +24,7 @@ class TrainConfig(BaseModel):
     optimizer: Literal["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)  # at the schedule's top
     momentum: float = Field(0.9, ge=0, lt=1)  # of "momentum" (with Nesterov's correction) and "rmsprop"
-    betas: tuple[float, float] = (0.9, 0.999)  # of "adam" and "adamw"
+    betas: tuple[Decay, Decay] = (0.9, 0.999)  # of "adam" and "adamw"
     weight_decay: float = Field(0.01, ge=0)  # L2 on weights, never on biases and norms; decoupled with "adamw"
     l1: float = Field(0.0, ge=0)  # pull of weights towards 0, a constant force; 0 = none
     schedule: Literal["constant", "step", "poly", "cosine", "one_cycle"] = "cosine"

@@ -21,7 +21,7 @@ from ..models.contract import Losses, Model
 from ..records import Batch
 from .averaging import MovingAverage
 from .config import TrainConfig
-from .optimizers import add_l1, build_optimizer, learning_rate
+from .optimizers import build_optimizer, l1_norm, learning_rate
 
 
 @dataclass
@@ -163,23 +163,20 @@ def _turn(
             terms = cast(Model, wrapped).loss(batch, name)
         if not torch.isfinite(terms["total"]):
             raise NumericError(_not_finite("the loss", terms, training, batch))
-        fabric.backward(terms["total"] / len(micro))
-    if config.l1:
-        add_l1(part, config.l1)
-    if config.clip:
-        norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
-        if (
-            norm is not None and not torch.isfinite(norm) and config.precision != "16-mixed"
-        ):  # fp16's scaler skips these
-            raise NumericError(_not_finite("the gradient", terms, training, micro[-1]))
+        descended = terms["total"] + config.l1 * l1_norm(part) if config.l1 else terms["total"]
+        fabric.backward(descended / len(micro))
+    norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip or math.inf, error_if_nonfinite=False)
+    if norm is not None and not torch.isfinite(norm) and config.precision != "16-mixed":  # fp16's scaler skips these
+        raise NumericError(_not_finite("the gradient", terms, training, micro[-1]))
     optimizer.step()
     return {key: value.detach() for key, value in terms.items()}
 
 
 def _not_finite(what: str, terms: Losses, training: Training, batch: Batch) -> str:
     values = ", ".join(f"{key} {value.item():.4g}" for key, value in terms.items())
-    bad = [name for name, image in zip(batch.names, batch.images, strict=True) if not torch.isfinite(image).all()]
-    names = ", ".join(batch.names[:8]) + ("…" if len(batch.names) > 8 else "")
+    called = batch.names or tuple(f"number {i + 1}" for i in range(len(batch)))
+    bad = [name for name, image in zip(called, batch.images, strict=True) if not torch.isfinite(image).all()]
+    names = ", ".join(called[:8]) + ("…" if len(called) > 8 else "")
     cause = (
         f"the pictures {', '.join(bad)} hold values that are not finite; run `intarsia check`."
         if bad
@@ -188,5 +185,5 @@ def _not_finite(what: str, terms: Losses, training: Training, batch: Batch) -> s
     )
     return (
         f"{what} stopped being a finite number at step {training.progress.step} ({values}) on the batch [{names}]; "
-        f"the last good weights are kept. To go on: {cause}"
+        f"what was saved before is unharmed. To go on: {cause}"
     )

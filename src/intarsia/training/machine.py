@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import sys
@@ -14,6 +15,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 from torch import nn
 
+from ..errors import UsageError
 from .config import TrainConfig
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -25,12 +27,14 @@ def cores() -> int:
 
 
 def choose_device(wanted: str) -> str:
-    """ "cuda", "mps" or "cpu": the wanted one, or for "auto" the fastest there is."""
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """ "cuda", "mps" or "cpu": the wanted one, or for "auto" the fastest there is. UsageError where it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(device for device, available in there.items() if available)
+    if not there[wanted]:
+        found = ", ".join(device for device, available in there.items() if available)
+        raise UsageError(f"train.device = {wanted!r}, but torch {torch.__version__} finds only {found}; take 'auto'.")
+    return wanted
 
 
 def choose_precision(wanted: str, device: str) -> Precision:
@@ -97,6 +101,7 @@ def make_fabric(config: TrainConfig, device: str) -> Fabric:
     if config.threads or device == "cpu":
         torch.set_num_threads(config.threads or cores())
     precision = choose_precision(config.precision, device)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # what it says of precision, `fit` says too
     if precision == "32-true":
         fabric = Fabric(accelerator=device, devices=1, precision=precision)
     else:

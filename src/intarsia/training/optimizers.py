@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .config import TrainConfig
 
@@ -60,9 +60,6 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
             return top * (1 + math.cos(math.pi * q)) / 2
 
 
-@torch.no_grad()
-def add_l1(part: nn.Module, strength: float) -> None:
-    """Adds to each weight's gradient that of `strength * sum |w|`."""
-    for p in part.parameters():
-        if p.ndim > 1 and p.grad is not None:
-            p.grad.add_(p.sign(), alpha=strength)
+def l1_norm(part: nn.Module) -> Tensor:
+    """The sum of the weights' absolute values (two axes or more), a scalar that can be descended."""
+    return sum((p.abs().sum() for p in part.parameters() if p.ndim > 1 and p.requires_grad), start=torch.zeros(()))

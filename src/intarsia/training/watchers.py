@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from ..errors import Stopped
+from ..errors import NumericError, Stopped
 from ..files import write_atomically
 from ..models.contract import Losses
 from ..runs import Run
@@ -55,9 +56,11 @@ class Log:
             self.show(training, means, speed)
 
     def write(self, training: Training, row: Scores) -> None:
+        """One row, without the values that are not finite: JSON has no word for them."""
         step, seconds = training.progress.step, round(training.progress.seconds, 2)
-        self.run.append_metrics({"step": step, "time": seconds, **{k: round(v, 6) for k, v in row.items()}})
-        for key, value in row.items():
+        known = {key: float(f"{value:.6g}") for key, value in row.items() if math.isfinite(value)}
+        self.run.append_metrics({"step": step, "time": seconds, **known})
+        for key, value in known.items():
             self.board.add_scalar(key, value, step)
 
     def close(self) -> None:
@@ -94,6 +97,7 @@ class Validate:
         progress = training.progress
         if progress.validated == progress.step:
             return
+        require_finite(training)
         begin = time.perf_counter()
         with training.average.applied(training.model):
             self.last = self.score(training)
@@ -131,9 +135,22 @@ class Checkpoint:
             )
 
     def now(self, training: Training) -> None:
-        self.run.write_state(training.state())
+        """The state goes last: once it says that the training has ended, the weights of its end are there."""
+        require_finite(training)
         self.run.write_weights(training.average.tensors, "last", training.progress.step)
+        self.run.write_state(training.state())
         self.saved = time.perf_counter()
+
+
+def require_finite(training: Training) -> None:
+    """Raises NumericError where a weight is not a finite number: such weights are neither scored nor saved."""
+    for name, tensor in training.average.tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise NumericError(
+                f"the weights {name} stopped being finite numbers at step {training.progress.step}; what was saved "
+                f"before is unharmed. Try a train.learning_rate of {training.config.learning_rate / 3:.2g}, "
+                "a train.clip of 1, or train.precision = '32-true'."
+            )
 
 
 class Pictures:
@@ -144,7 +161,7 @@ class Pictures:
 
     def __call__(self, training: Training, losses: dict[str, Losses]) -> None:
         self.calls += 1
-        if self.calls % self.every == 1:
+        if (self.calls - 1) % self.every == 0:
             self.now(training)
 
     def now(self, training: Training) -> None:
