@@ -105,10 +105,12 @@ class Shell:
         """`before`: Python that runs in the command's process first, such as setting a limit."""
         self.count += 1
         place = self.logs / str(self.count)
-        order = {
+        order: dict[str, Any] = {
             "folder": str(folder), "arguments": [str(each) for each in arguments], "environment": environment,
             "before": before, "out": str(place.with_suffix(".out")), "err": str(place.with_suffix(".err")),
         }  # fmt: skip
+        for name in ("out", "err"):
+            Path(order[name]).touch()
         return Command(self, self.ask(order), place)
 
     def run(self, folder: Path, *arguments: object, before: str = "", **environment: str) -> Done:

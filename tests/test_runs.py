@@ -58,13 +58,13 @@ def test_the_configuration_comes_back(run: Run) -> None:
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not a run: it has no config.toml"):
+    with pytest.raises(UsageError, match=r"is not a run: it has no config\.toml"):
         Run(tmp_path).read_config()
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[model", "is not valid TOML"), ("seed = 1", "describes no model of ours"),
+    [("[model", "is not valid TOML"), ("seed = 1", r"has no \[model\]"),
      ('[model]\nname = "skynet"', "describes no model of ours"),
      ('[model]\nname = "unet"\nheight = 3', r"\[model\] unet\.height")],
 )  # fmt: skip
@@ -80,7 +80,7 @@ def test_classes_come_back(run: Run, classes: Classes) -> None:
     assert run.classes() == classes
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"names": ["a"], "colours": [[1, 2]], "overlapping": false}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"names": ["a"], "colours": [[1, 2]], "overlapping": 0}', "\x00"])
 def test_damaged_classes_are_told(run: Run, text: str) -> None:
     run.classes_path.write_text(text)
     with pytest.raises(UsageError, match="can't be read as a class list"):
@@ -100,13 +100,13 @@ def test_weights_come_back_bit_for_bit(run: Run) -> None:
 
 
 def test_a_run_without_weights_says_so(run: Run) -> None:
-    with pytest.raises(UsageError, match="weights.safetensors does not exist: the run has no weights yet"):
+    with pytest.raises(UsageError, match=r"weights\.safetensors does not exist: the run has no weights yet"):
         run.load_model()
 
 
 def test_weights_of_another_shape_are_refused_with_names(run: Run) -> None:
     run.write_weights(weights(config=UNetConfig(width=4, depth=1, classes=5, channels=1)), "last", 0)
-    with pytest.raises(UsageError, match=r"0 tensors are missing, 0 unknown, 2 of another shape \(such as .*head"):
+    with pytest.raises(UsageError, match=r"0 tensors are missing, 0 unknown, 2 of another shape \(such as classifier"):
         run.load_model()
 
 
@@ -115,7 +115,7 @@ def test_missing_and_unknown_weights_are_counted(run: Run) -> None:
     first = next(iter(sorted(given)))
     given["a.stranger"] = given.pop(first)
     save_file(given, run.weights_path())
-    with pytest.raises(UsageError, match=r"1 tensors are missing, 1 unknown, 0 of another shape \(such as a\.stranger\)"):
+    with pytest.raises(UsageError, match=r"1 tensors are missing, 1 unknown, 0 of another shape .*a\.stranger"):
         run.load_model()
 
 
@@ -163,9 +163,9 @@ def test_truncated_files_are_damaged_and_nothing_worse(run: Run, share: float) -
     for path in (run.weights_path(), run.state_path):
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match="weights.safetensors is damaged") as weights_error:
+    with pytest.raises(DataError, match=r"weights\.safetensors is damaged") as weights_error:
         run.load_model()
-    with pytest.raises(DataError, match="state.pt is damaged") as state_error:
+    with pytest.raises(DataError, match=r"state\.pt is damaged") as state_error:
         run.read_state()
     assert weights_error.value.exit_code == state_error.value.exit_code == 3
 
@@ -182,7 +182,7 @@ def test_a_header_that_begins_like_a_pickle_is_none(run: Run, length: int) -> No
 
 def test_a_state_comes_back(run: Run) -> None:
     assert run.read_state() is None
-    state = {"model": weights(), "progress": {"step": 5, "best": float("-inf"), "finished": False}, "names": ["a", None]}
+    state = {"model": weights(), "progress": {"step": 5, "best": float("-inf")}, "names": ["a", None]}
     run.write_state(state)
     back = run.read_state()
     assert back is not None
@@ -229,7 +229,7 @@ def test_metrics_are_cut_after_a_step(run: Run) -> None:
 def test_metrics_that_can_t_be_written_are_an_error_of_the_disk(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.metrics_path.mkdir()
-    with pytest.raises(DiskError, match="metrics.jsonl can't be written"):
+    with pytest.raises(DiskError, match=r"metrics\.jsonl can't be written"):
         run.append_metrics({"step": 1})
 
 

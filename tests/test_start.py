@@ -44,7 +44,7 @@ def test_all_but_the_last_layer_is_taken_where_the_classes_differ(before: Run) -
 
 
 def test_another_model_is_refused(before: Run) -> None:
-    with pytest.raises(UsageError, match="of the .* tensors of this SegNet are in that run"):
+    with pytest.raises(UsageError, match=r"of the .* tensors of this SegNet are in that run"):
         start_from(built(SegNetConfig(classes=2)), str(before.folder))
 
 

@@ -364,8 +364,8 @@ def start_from(model: SemanticModel, source: str) -> tuple[str, ...]:
     learnt = {name for name in fitting if name not in ("mean", "deviation")}
     if len(learnt) < len(own) / 2:
         raise UsageError(
-            f"train.start = {source!r}: only {len(learnt)} of the {len(own)} tensors of this {type(model).__name__} are "
-            "in that run; build the same model, or begin with random weights."
+            f"train.start = {source!r}: only {len(learnt)} of the {len(own)} tensors of this {type(model).__name__} "
+            "are in that run; build the same model, or begin with random weights."
         )
     model.load_state_dict({name: fitting[name] for name in learnt}, strict=False)
     return tuple(name for name in own if name not in fitting)

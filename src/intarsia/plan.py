@@ -59,7 +59,7 @@ def make_plan(
     """The plan for a folder's training part.
 
     minutes, steps: the budget; neither: by rule. With minutes, steps are worked out from a measured step, so that the
-    run is repeatable; `intarsia fit --minutes` goes by the clock instead. measure False: nothing is timed.
+    run is repeatable; `intarsia fit --minutes` goes by the clock instead. measure False: no step is timed.
     """
     picture = combine(sets.measures, len(sets.classes))
     device = choose_device(device)
@@ -72,18 +72,19 @@ def make_plan(
         if precision == "bf16-mixed"
         else f"what {describe(device)} is fastest with"
     )
-    planned, minutes = (
-        Plan(validate(tree, "the plan"), reasons, device=device),
-        minutes or _default_minutes(picture, device),
-    )
+    planned = Plan(validate(tree, "the plan"), reasons, device=device)
+    asked, minutes = minutes is not None, minutes or _default_minutes(picture, device)
     if steps is not None:
         tree["train"]["steps"], reasons["train.steps"] = steps, "as asked for"
         planned.config = validate(tree, "the plan")
         if measure:
-            planned.seconds_per_step = time_step(planned.config, device)
+            seconds = planned.seconds_per_step = time_step(planned.config, device)
+            took = f"about {steps * seconds / 0.93 / 60:.1f} minutes at {seconds:.2f} s a step, measured"
+            reasons["train.steps"] = f"as asked for: {took}"
         return planned
     if not measure:
-        tree["train"]["minutes"], reasons["train.minutes"] = minutes, "as asked for, by the clock"
+        tree["train"]["minutes"] = minutes
+        reasons["train.minutes"] = "as asked for, by the clock" if asked else "what so many pictures and classes repay"
         planned.config = validate(tree, "the plan")
         return planned
     seconds = planned.seconds_per_step = time_step(planned.config, device)
@@ -122,6 +123,7 @@ def _rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> 
     if rare and not classes.overlapping:
         loss["class_weights"] = "sqrt"
         loss["weights"] = [round(w, 4) for w in class_weights(picture.class_pixels, "sqrt")]
+        reasons["model.loss.class_weights"] = "halfway between weighing pixels alike and classes alike"
         reasons["model.loss.weights"] = "from the training pixels: the inverse root of each class's share"
 
     tree: dict[str, Any] = {
@@ -154,32 +156,38 @@ def _rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> 
     }
     if model in (None, "unet") and upright:
         tree["model"] |= {"encoder": "medium", "finest": 4, "width": 12}
-        reasons["model.encoder"] = (
-            "things of many sizes need depth; plain 3x3 convolutions suit a processor"
-        )
-        reasons["model.finest"] = (
-            "the decoder ends at quarter size: the time is better spent on deeper features"
-        )
+        reasons["model.encoder"] = "things of many sizes need depth; plain 3x3 convolutions suit a processor"
+        reasons["model.width"] = "of the decoder, counted at full size: it ends with four times as many"
+        reasons["model.finest"] = "the decoder ends at quarter size: the time is better spent on deeper features"
     elif model in (None, "unet"):
         tree["model"] |= {"encoder": "small", "finest": 1, "width": 16}
-        reasons["model.encoder"] = (
-            "texture and outline decide more than context; a small net learns from few pictures"
-        )
+        reasons["model.encoder"] = "texture and outline decide more than context; a small net learns from few pictures"
         reasons["model.finest"] = "the decoder goes on to full size, for thin parts and exact outlines"
+        reasons["model.width"] = "of the decoder at full size, where channels cost most"
     reasons["model.name"] = (
         "as asked for" if model else "the sturdiest from few pictures; `intarsia models` lists the others"
     )
+    reasons["model.channels"] = "what all pictures can be shown with"
+    reasons["model.classes"] = f"{', '.join(classes.names[:6])}{', …' if len(classes) > 6 else ''}"
+    if classes.overlapping:
+        reasons["model.overlapping"] = "each class has mask files of its own, so a pixel may be of several or of none"
     reasons["model.mean"] = "of the training pictures; the model standardises by it inside"
+    reasons["model.deviation"] = "likewise, over all pixels of all of them"
     reasons["augment.flip_vertical"] = (
         "the classes show which way is up: pictures are not turned over" if upright
         else "no class shows which way is up: all eight orientations are used"
     )  # fmt: skip
+    reasons["augment.transpose"] = "likewise"
+    reasons["augment.rotate"] = "a camera held a little askew" if upright else "what the eight orientations leave open"
     reasons["augment.scale"] = "things near and far" if upright else "one magnification, with some play"
+    if sets.train.channels == 3:
+        reasons["augment.tint"] = "the colour of the light, or of a stain, differs from picture to picture"
     if rare:
         reasons["augment.rare_crops"] = f"so that {', '.join(rare[:4])} are seen often enough"
     if upright:
         reasons["augment.shadow"] = "light and shade vary out of doors"
     reasons["train.learning_rate"] = "for AdamW and nets of this size, trained from scratch"
+    reasons["train.weight_decay"] = "twice the default: few pictures are learnt by heart soon"
     reasons["train.schedule"] = "falls to zero at the end of the budget: the last steps average, the first explore"
     return tree, reasons
 
@@ -240,5 +248,6 @@ def _default_minutes(picture: Fingerprint, device: str) -> float:
 
 
 def _for_channels(values: tuple[float, ...], channels: int) -> list[float]:
-    """Grey pictures among RGB ones are measured as grey: the one number then stands for every channel."""
-    return list(values) if len(values) == channels else [float(np.mean(values))]
+    """Grey pictures among RGB ones are measured as grey: the one number then stands for every channel. RGBA pictures
+    among RGB ones go without their alpha."""
+    return list(values[:channels]) if len(values) >= channels else [float(np.mean(values))]

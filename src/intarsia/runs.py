@@ -82,9 +82,12 @@ class Run:
                 "such as runs/NAME."
             )
         try:
-            return tomllib.loads(self.config_path.read_text(encoding="utf-8"))
+            tree = tomllib.loads(self.config_path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{self.config_path} is not valid TOML: {error}.") from error
+        if not isinstance(tree.get("model"), dict):
+            raise UsageError(f"{self.config_path} has no [model], as every run's has; restore it from a copy.")
+        return tree
 
     def model_config(self) -> AnyModel:
         tree = self.read_config().get("model")
@@ -126,7 +129,9 @@ class Run:
 
     def write_weights(self, tensors: dict[str, Tensor], which: Which, step: int) -> None:
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        write_atomically(self.weights_path(which), save(plain, {"format": "pt", "step": str(step)}))
+        # One entry of metadata, no more: safetensors writes several in an order of chance, and equal weights would not
+        # be equal files.
+        write_atomically(self.weights_path(which), save(plain, {"step": str(step)}))
 
     def load_model(self, which: Which = "best") -> Model:
         """The trained model in eval mode on the CPU; `best` falls back to `last` where no validation was made."""
@@ -169,7 +174,7 @@ class Run:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and isinstance(row.get("step", 0), int | float):
+            if isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values()):
                 rows.append(row)
         return rows
 
@@ -212,9 +217,11 @@ def load_weights(model: Model, path: Path) -> None:
 
 def is_pickle(path: Path) -> bool:
     """Whether a file is a bare pickle, told by its first byte: of protocol 2 and newer the mark 0x80, of older ones
-    what a list, a dictionary, a tuple or an object begins with."""
+    what a list, a dictionary, a tuple or an object begins with. A safetensors file may begin with any byte, the length
+    of its header, but then the header's brace is the ninth."""
     with path.open("rb") as file:
-        return file.read(1) in (b"\x80", b"(", b"]", b"}", b"c")
+        head = file.read(9)
+    return head[:1] in (b"\x80", b"(", b"]", b"}", b"c") and head[8:] != b"{"
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -222,7 +229,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         if is_pickle(path):
             raise UnsafeFileError(f"{path} is a bare pickle; it could run code and is refused unopened.")
-        raise DataError(f"{path} is damaged or no file of ours; delete it to train on from the weights, or restore it.")
+        raise DataError(f"{path} is damaged or no file of ours; restore it, or delete it to start over.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no error of its own for a pickle that it refuses

@@ -276,7 +276,9 @@ def test_clipping_bounds_the_step() -> None:
     model = Line()
     before = [p.detach().clone() for p in model.parameters()]
     trained(model, noise(1), 1, clip=0.001)
-    moved = math.sqrt(sum(float((p - b).square().sum()) for p, b in zip(model.parameters(), before, strict=True)))
+    moved = math.sqrt(
+        sum(float((p.detach() - b).square().sum()) for p, b in zip(model.parameters(), before, strict=True))
+    )
     assert moved == pytest.approx(0.1 * 0.001, rel=1e-2)
 
 

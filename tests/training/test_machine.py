@@ -10,7 +10,7 @@ from intarsia.training.machine import choose_device, choose_precision, cores, de
 
 def test_the_device_is_the_wanted_one_if_it_is_there() -> None:
     assert choose_device("cpu") == "cpu"
-    assert choose_device("auto") in ("cuda", "mps", "cpu")
+    assert choose_device("auto") in ("cuda", "cpu")
     assert choose_device(choose_device("auto")) == choose_device("auto")
 
 
@@ -22,11 +22,10 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 def test_a_wanted_precision_is_taken() -> None:
     assert choose_precision("16-mixed", "cpu") == "16-mixed"
-    assert choose_precision("auto", "mps") == "32-true"
 
 
 def test_the_machine_is_told_in_words() -> None:
-    assert describe("cpu").endswith(f", {cores()} cores")
+    assert f", {cores()} core" in describe("cpu")
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])

@@ -27,8 +27,8 @@ def main() -> None:
         sys.argv.remove("--debug")
     try:
         app()
-    except SystemExit as end:
-        if end.code != INTERRUPTED:
+    except (SystemExit, KeyboardInterrupt) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
         print("intarsia: stopped; the same command again goes on from what is saved.", file=sys.stderr)
         sys.exit(75)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -61,7 +61,7 @@ def _classes(report: CheckReport) -> Table:
     return table
 
 
-def _finding(finding: Finding, files: int) -> RenderableType:
+def _finding(finding: Finding, files: int) -> Group:
     style = _STYLES[finding.level]
     head = Text.assemble((finding.level, style), "  ", finding.message, ("  " + finding.code, "dim"))
     lines = [head, Text(f"    {finding.advice}")]  # not rich's Padding, which cuts where lines are not to be wrapped

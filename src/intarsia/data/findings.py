@@ -145,7 +145,7 @@ def labels(folder: Folder, numbers: Fingerprint, seen: Sequence[Examined]) -> It
         advice = "Put masks of the same names into masks/ beside images/; a few will do to begin with."
         yield Finding("warning", "no-labels", message, advice, _shown(without, folder))
     elif without:
-        message = f"There is no mask for {_count(without, 'picture')}; they are used as unlabelled pictures."
+        message = f"There is no mask for {_count(without, 'picture')}; they count as unlabelled."
         advice = "Nothing to do; masks for some of them would help."
         yield Finding("info", "unlabelled", message, advice, _shown(without, folder))
     measured = [(each.entry.image, each.measures.class_pixels) for each in seen if each.measures is not None]

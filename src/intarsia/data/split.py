@@ -94,7 +94,8 @@ def split(
             f"{folder.root} has no labelled picture to learn from; put masks beside the pictures of the training list."
         )
     if len(train) > len(known):
-        reasons.append(f"{len(train) - len(known)} pictures without a mask are trained on as unlabelled.")
+        count = len(train) - len(known)
+        reasons.append(f"{count} pictures without a mask are in the training part, for methods that learn from such.")
     hidden: frozenset[str] = frozenset()
     if labelled is not None:
         kept = choose_labelled(known, _how_many(labelled, len(known)), class_counts, seed)

@@ -22,7 +22,7 @@ from PIL import ImageOps
 from torch import Tensor, nn
 
 from ..data.read import LIMIT_PIXELS, as_channels, read_image, to_float
-from ..errors import DataError, IntarsiaError, OutOfMemoryError, UsageError
+from ..errors import DataError, IntarsiaError, NumericError, OutOfMemoryError, UsageError
 from ..models.contract import SemanticModel
 from ..records import Classes, Image, Prediction
 from .tiling import Sliceable, Tiling, predict_rows
@@ -186,6 +186,11 @@ class Predictor:
         total = self._view(images, *views[0])
         for scale, flip in views[1:]:
             total += self._view(images, scale, flip)
+        if not torch.isfinite(total.sum()):  # pictures are numbers in [0, 1]: it is the model
+            raise NumericError(
+                "the model's answer is not a number: its weights are not those of a training that went well; "
+                "take its other weights (best, last), or train again with a lower train.learning_rate."
+            )
         return total.div_(len(views))
 
     def _view(self, images: Tensor, scale: float, flip: bool) -> Tensor:

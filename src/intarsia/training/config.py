@@ -39,7 +39,7 @@ class TrainConfig(BaseModel):
     patience: int = Field(0, ge=0)  # early stopping: validations without a better score before the end; 0 = never
     checkpoint_seconds: float = Field(120.0, ge=0)  # between two saved states; 0 = after every step
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto = what this device is faster with
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, gt=0)  # of torch; None = every core
     workers: int = Field(1, ge=0)  # threads that prepare batches ahead; 0 = none, the batches stay the same
 
