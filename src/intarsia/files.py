@@ -69,6 +69,15 @@ def write_atomically(path: str | Path, content: bytes | Callable[[BinaryIO], obj
     return path
 
 
+def append(path: str | Path, content: bytes) -> None:
+    """Add the content to the end of a file. Raises DiskError; the file may then end with a part of the content."""
+    try:
+        with Path(path).open("ab") as file:
+            file.write(content)
+    except OSError as error:
+        raise _disk_error(Path(path), error, len(content)) from error
+
+
 def remove_parts(folder: str | Path, *, alone: bool = False) -> int:
     """How many parts of dead writers were removed from the folder (not from folders inside it).
 

@@ -16,7 +16,7 @@ import torch
 
 from .config import Config, DataConfig, differences, read_config, to_toml, validate
 from .data.batches import Cached, batches
-from .data.fingerprint import combine
+from .data.fingerprint import combine, for_channels
 from .data.sets import Readable, Sets, open_sets
 from .drawing import encode_png, grid, overlay, to_rgb8
 from .errors import DataError, Stopped, UsageError
@@ -115,9 +115,9 @@ def overrides_of(
 
 def configured(
     run: str | Path | Run | None, config: str | Path | Config | None, overrides: dict[str, Any], say: Say
-) -> tuple[Config, dict[str, str]]:
-    """The configuration that was asked for, with reasons where a plan made it: the given one, else the run's own where
-    it was begun, else the plan's. Its paths are absolute: a run can be gone on with from any folder."""
+) -> tuple[Config, dict[str, str], Sets]:
+    """The configuration that was asked for, with reasons where a plan made it, and the pictures it is for: the given
+    one, else the run's own where it was begun, else the plan's. Paths are absolute: a run goes on from any folder."""
     begun = run if isinstance(run, Run) else None if run is None else Run(run)
     reasons: dict[str, str] = {}
     if isinstance(config, Config):
@@ -127,8 +127,12 @@ def configured(
     elif begun is not None and begun.exists():
         wished = read_config(None, overrides, _stored(begun))
     else:
-        wished, reasons = _planned(overrides, say)
-    return _anchored(wished), reasons
+        say(f"reading {overrides.get('data.folder', DataConfig().folder)}")
+        wished, reasons, sets = _planned(overrides, say)
+        return _anchored(wished), reasons, sets
+    wished = _anchored(wished)
+    say(f"reading {wished.data.folder}")
+    return wished, reasons, open_sets_for(wished.data, wished.seed)
 
 
 def _stored(run: Run) -> Config:
@@ -159,12 +163,10 @@ def _fit(
     run: Run, config: str | Path | Config | None, overrides: dict[str, Any], say: Say, show: Show | None
 ) -> Fitted:
     stored = _stored(run) if run.exists() else None
-    wished, reasons = configured(run, config, overrides, say)
+    wished, reasons, sets = configured(run, config, overrides, say)
     if stored is not None and wished.train.precision == "auto":  # what was measured then, not what is measured now
         train = wished.train.model_copy(update={"precision": stored.train.precision})
         wished = wished.model_copy(update={"train": train})
-    say(f"reading {wished.data.folder}")
-    sets = open_sets_for(wished.data, wished.seed)
     complete = completed(wished, sets)
     if stored is None:
         run.write_classes(sets.classes)
@@ -179,17 +181,24 @@ def _fit(
     return _train(run, complete, sets, True, say, show)
 
 
-def _planned(overrides: dict[str, Any], say: Say) -> tuple[Config, dict[str, str]]:
-    """The plan for the folder, and over it what was asked for."""
+def _planned(overrides: dict[str, Any], say: Say) -> tuple[Config, dict[str, str], Sets]:
+    """The plan for the folder, and over it what was asked for; its reasons; the pictures that it has read."""
     data = read_config(None, {key: value for key, value in overrides.items() if key.startswith("data.")}).data
     seed = read_config(None, {"seed": overrides.get("seed", 0)}).seed
     budget = [overrides.get(f"train.{key}") for key in ("steps", "epochs", "minutes")]
     timed = all(value is None for value in budget)
     device, model = str(overrides.get("train.device", "auto")), overrides.get("model.name")
-    plan = make_plan(open_sets_for(data, seed), data, device=device, model=model, seed=seed, measure=timed)
+    sets = open_sets_for(data, seed)
+    plan = make_plan(sets, data, device=device, model=model, seed=seed, measure=timed)
     height, width = plan.config.augment.crop
     say(f"planned: {plan.config.model.name}, crops of {height}x{width}, batches of {plan.config.train.batch}")
-    return read_config(None, overrides, plan.config), plan.reasons
+    kept = {key: why for key, why in plan.reasons.items() if not any(_covers(given, key) for given in overrides)}
+    return read_config(None, overrides, plan.config), kept, sets
+
+
+def _covers(given: str, key: str) -> bool:
+    """Whether a setting that was given, or its section, is what a reason speaks of."""
+    return key == given or key.startswith(f"{given}.")
 
 
 def open_sets_for(data: DataConfig, seed: int) -> Sets:
@@ -216,9 +225,10 @@ def completed(config: Config, sets: Sets) -> Config:
     if "channels" in given:
         found["channels"] = model.channels
         sets.train.channels = sets.validation.channels = sets.test.channels = model.channels
-    if "mean" not in given and len(picture.mean) == found["channels"]:
-        found["mean"] = tuple(round(float(m), 4) for m in picture.mean)
-        found["deviation"] = tuple(round(max(float(d), 1e-3), 4) for d in picture.deviation)
+    if "mean" not in given:
+        mean, deviation = (for_channels(values, found["channels"]) for values in (picture.mean, picture.deviation))
+        found["mean"] = tuple(round(m, 4) for m in mean)
+        found["deviation"] = tuple(round(max(d, 1e-3), 4) for d in deviation)
     loss = model.loss
     if loss.class_weights != "none" and loss.weights is None:
         counts = [each.class_pixels for each in sets.measures if each.class_pixels is not None]
@@ -338,7 +348,6 @@ def _train(run: Run, config: Config, sets: Sets, resumed: bool, say: Say, show: 
             raise
         finally:
             stream.close()
-            log.close()
     say(f"done: {done.step} steps in {done.seconds / 60:.1f} minutes")
     done = training.progress
     return Fitted(run, done.step, done.seconds, _score(done.best), resumed, measurable)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .config import Config, DataConfig, to_toml, validate
-from .data.fingerprint import Fingerprint, combine
+from .data.fingerprint import Fingerprint, combine, for_channels
 from .data.sets import Sets
 from .losses import class_weights
 from .models import build
@@ -25,6 +25,7 @@ from .training.machine import choose_device, choose_precision, describe, make_fa
 
 CPU_CROP, GPU_CROP = 288 * 384, 512 * 512  # pixels of a training crop
 RARE = 0.03  # a class with a smaller share of the pixels is called rare
+FEWEST = 4  # labelled pictures that can say so
 UPRIGHT = 0.75  # a class with this share of its pixels in one half of the pictures says where up is
 
 
@@ -132,8 +133,8 @@ def _rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> 
             "channels": sets.train.channels,
             "classes": len(classes),
             "overlapping": classes.overlapping,
-            "mean": [round(float(m), 4) for m in _for_channels(picture.mean, sets.train.channels)],
-            "deviation": [round(max(float(d), 1e-3), 4) for d in _for_channels(picture.deviation, sets.train.channels)],
+            "mean": [round(float(m), 4) for m in for_channels(picture.mean, sets.train.channels)],
+            "deviation": [round(max(float(d), 1e-3), 4) for d in for_channels(picture.deviation, sets.train.channels)],
             "loss": loss,
         },
         "augment": {
@@ -202,6 +203,8 @@ def crop_for(size: tuple[int, int], pixels: int) -> list[int]:
 def finds_up(sets: Sets, most: int = 40) -> bool:
     """Whether some class keeps to the upper or the lower half of the pictures (sky, road): they have an up."""
     labelled = sets.train.labelled()
+    if len(labelled) < FEWEST:  # of so few pictures, a class leans to one half by chance
+        return False
     every = max(1, len(labelled) // most)
     counts = np.zeros((2, len(sets.classes)))
     for index in range(0, len(labelled), every):
@@ -245,9 +248,3 @@ def _default_minutes(picture: Fingerprint, device: str) -> float:
     """More pictures of more classes repay more time; a processor gets at most 45 minutes, a GPU 20."""
     wish = 5 + picture.labelled * (1 + 0.1 * len(picture.class_pixels)) / 20
     return float(min(20 if device == "cuda" else 45, round(wish)))
-
-
-def _for_channels(values: tuple[float, ...], channels: int) -> list[float]:
-    """Grey pictures among RGB ones are measured as grey: the one number then stands for every channel. RGBA pictures
-    among RGB ones go without their alpha."""
-    return list(values[:channels]) if len(values) >= channels else [float(np.mean(values))]

@@ -31,8 +31,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from .errors import DataError, DiskError, UnsafeFileError, UsageError
-from .files import Lock, remove_parts, require_writable, write_atomically
+from .errors import DataError, UnsafeFileError, UsageError
+from .files import Lock, append, remove_parts, require_writable, write_atomically
 from .models import AnyModel, build
 from .models.contract import Model
 from .records import Classes
@@ -156,13 +156,7 @@ class Run:
     # metrics
 
     def append_metrics(self, row: dict[str, float]) -> None:
-        try:
-            with self.metrics_path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise DiskError(
-                f"{self.metrics_path} can't be written: {error.strerror}; the last saved state is whole."
-            ) from error
+        append(self.metrics_path, (json.dumps(row) + "\n").encode())
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The rows in order; a last line that a kill cut short is left out."""

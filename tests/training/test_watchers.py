@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +43,8 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def log(run: Run) -> Iterator[Log]:
-    log = Log(run, pictures=8, every=5)
-    yield log
-    log.close()
+def log(run: Run) -> Log:
+    return Log(run, pictures=8, every=5)
 
 
 def training_of(**options: Any) -> Training:
@@ -96,7 +93,6 @@ def test_the_log_shows_what_it_writes(run: Run) -> None:
     training = training_of()
     step(training)
     log(training, losses_of(3.0))
-    log.close()
     ((number, losses, speed),) = shown
     assert (number, losses) == (1, {"train/total": 3.0})
     assert speed > 0

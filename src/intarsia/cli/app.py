@@ -107,7 +107,7 @@ def fit(
     report: Annotated[bool, typer.Option(help="Evaluate at the end and write report.html.")] = True,
 ) -> None:
     """Train a segmenter; the same command again goes on where it stopped."""
-    from ..fitting import completed, configured, open_sets_for, overrides_of
+    from ..fitting import completed, configured, overrides_of
     from ..fitting import fit as fit_
 
     settings = _settings(set_) | ({"data.classes": str(classes)} if classes else {})
@@ -115,8 +115,8 @@ def fit(
         from ..config import to_toml
 
         wishes = overrides_of(folder, settings, minutes, steps, epochs, model, labelled, seed)
-        wished, reasons = configured(run, config, wishes, lambda line: None)
-        print(to_toml(completed(wished, open_sets_for(wished.data, wished.seed)), reasons))
+        wished, reasons, sets = configured(run, config, wishes, lambda line: None)
+        print(to_toml(completed(wished, sets), reasons))
         return
     console = _console()
     with training_bar(console) as show:

@@ -128,6 +128,12 @@ def combine(measures: Iterable[Measures], classes: int) -> Fingerprint:
     )
 
 
+def for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """A mean or deviation for each of `channels`, or one for all: grey pictures among RGB ones are measured as grey,
+    whose one number then stands for every channel; RGBA pictures among RGB ones go without their alpha."""
+    return values[:channels] if len(values) >= channels else (float(np.mean(values)),)
+
+
 def class_counts(mask: Mask, classes: int) -> np.ndarray:
     """(K,) int64: how many pixels of the mask are of each class; IGNORE is not counted."""
     return np.bincount(mask[mask >= 0].ravel(), minlength=classes)[:classes]

@@ -14,6 +14,7 @@ from ..errors import NumericError, Stopped
 from ..files import write_atomically
 from ..models.contract import Losses
 from ..runs import Run
+from .events import Events
 from .loop import Training, Watcher
 
 FEWEST = 20  # steps between two validations that are not asked for step by step
@@ -30,10 +31,8 @@ class Log:
     """Writes metrics.jsonl and TensorBoard events every `every` steps: mean losses since the last row, rate, speed."""
 
     def __init__(self, run: Run, pictures: int, every: int = 20, show: Show | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.run, self.pictures, self.every, self.show = run, pictures, every, show
-        self.board = SummaryWriter(str(run.folder), flush_secs=30)
+        self.events = Events(run.folder)
         self.sums: dict[str, torch.Tensor] = {}
         self.count = 0
         self.since = time.perf_counter()
@@ -60,11 +59,7 @@ class Log:
         step, seconds = training.progress.step, round(training.progress.seconds, 2)
         known = {key: float(f"{value:.6g}") for key, value in row.items() if math.isfinite(value)}
         self.run.append_metrics({"step": step, "time": seconds, **known})
-        for key, value in known.items():
-            self.board.add_scalar(key, value, step)
-
-    def close(self) -> None:
-        self.board.close()
+        self.events.write(step, known)
 
 
 class Validate:
