@@ -30,7 +30,7 @@ def plain(folder: Path, steps: int, workers: int) -> float:
     """Pictures a second of the plain loop, after a warm-up of a fifth of the steps."""
     import segmentation_models_pytorch as smp
     import torch
-    import torchvision.transforms.v2 as T  # noqa: N812
+    import torchvision.transforms.v2 as T
     from torchvision import tv_tensors
     from torchvision.io import ImageReadMode, decode_image
 

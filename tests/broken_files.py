@@ -15,6 +15,8 @@ import tifffile
 from PIL import Image as Pillow
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 36, 3)).astype(np.uint8)
+
+
 def with_pillow(kind: str, values: np.ndarray = NOISE, mode: str | None = None, **options: object) -> bytes:
     stream = io.BytesIO()
     picture = Pillow.fromarray(values)

@@ -1,4 +1,5 @@
-"""The command line in tests: the real command, its folder, its signals, its exit code, without torch's start each time."""
+"""The command line in tests: its folder, its signals, its exit code, without the seconds of torch's start; and what it
+is given: a folder of drawn pictures, and settings with which a training takes a second."""
 
 from __future__ import annotations
 
@@ -13,10 +14,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intarsia.data.scenes import SceneConfig, write_scenes
+
+#: A U-Net of a few thousand weights on one thread, the same on every machine; a state is saved after every step
+TINY = {
+    "model.name": "unet", "model.encoder": "plain", "model.width": 4, "model.depth": 2, "augment.crop": [32, 32],
+    "train.batch": 2, "train.threads": 1, "train.precision": "32-true", "train.device": "cpu",
+    "train.checkpoint_seconds": 0, "train.validate_every": 3,
+}  # fmt: skip
+
+
+def options(**settings: Any) -> list[str]:
+    """TINY as options of the command, with other settings: options(train__steps=4)."""
+    named = TINY | {key.replace("__", "."): value for key, value in settings.items()}
+    return [word for key, value in named.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+
+
+def draw(folder: Path, count: int = 12, labelled: int | None = None) -> Path:
+    """A folder of scenes of 48x64 pixels with five classes, a fifth of them for validation."""
+    return write_scenes(folder, count, SceneConfig(height=48, width=64), labelled)
+
+
 #: A process that has loaded everything and forks for each command: the command line itself, with its own folder,
 #: environment, signals and exit code, without the seconds that importing torch takes each time.
 WARM = """
-import json, os, sys, time
+import json, os, sys, time, traceback
 import intarsia.api, intarsia.cli.app, intarsia.fitting, intarsia.inference.folder
 from intarsia.cli import main
 for line in sys.stdin:
@@ -37,8 +59,16 @@ for line in sys.stdin:
         os.environ.update(order["environment"])
         sys.argv = ["intarsia", *order["arguments"]]
         exec(order["before"])
-        main()
-        sys.exit(0)
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        os._exit(code)  # without taking torch apart, which takes seconds
     print(pid, flush=True)
 """
 

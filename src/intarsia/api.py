@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -51,7 +51,7 @@ def load(
 class Evaluated:
     """What `evaluate` found, and where it was written."""
 
-    evaluation: Evaluation
+    evaluation: Evaluation = field(repr=False)
     split: str
     pictures: int
     report: Path

@@ -1,13 +1,13 @@
 """What can go wrong, in words. Each error says what was given, what was expected and what to do.
 
-    IntarsiaError                  exit code
-    ├── UsageError                 2   a command, an option or a configuration that makes no sense
-    ├── DataError                  3   pictures, masks or class tables that can't be used
-    │   └── UnsafeFileError        4   a file refused before it is opened: a pickle, a decompression bomb
-    ├── OutOfMemoryError           5   a batch or a tile that does not fit
-    ├── DiskError                  6   a full disk, a folder that can't be written, a run in use
-    ├── NumericError               7   a loss that is not a number
-    └── Stopped                    75  a signal; everything is saved, the same command again resumes
+IntarsiaError                  exit code
+├── UsageError                 2   a command, an option or a configuration that makes no sense
+├── DataError                  3   pictures, masks or class tables that can't be used
+│   └── UnsafeFileError        4   a file refused before it is opened: a pickle, a decompression bomb
+├── OutOfMemoryError           5   a batch or a tile that does not fit
+├── DiskError                  6   a full disk, a folder that can't be written, a run in use
+├── NumericError               7   a loss that is not a number
+└── Stopped                    75  a signal; everything is saved, the same command again resumes
 """
 
 from __future__ import annotations

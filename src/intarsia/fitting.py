@@ -140,10 +140,15 @@ def _stored(run: Run) -> Config:
 
 
 def _anchored(config: Config) -> Config:
-    """The configuration with absolute paths of the pictures and of their classes."""
-    data, classes = config.data, config.data.classes
-    paths = {"folder": os.path.abspath(data.folder), "classes": None if classes is None else os.path.abspath(classes)}
-    return config.model_copy(update={"data": data.model_copy(update=paths)})
+    """The configuration with absolute paths of the pictures, of their classes and of the run it starts from."""
+    data, train = config.data, config.train
+    paths = {"folder": os.path.abspath(data.folder), "classes": data.classes and os.path.abspath(data.classes)}
+    start = train.start
+    if start is not None and not start.startswith("torchvision/"):
+        start = os.path.abspath(start)
+    return config.model_copy(
+        update={"data": data.model_copy(update=paths), "train": train.model_copy(update={"start": start})}
+    )
 
 
 def _run_for(run: str | Path | None, folder: str | Path | None, config: str | Path | Config | None) -> Run:
@@ -183,11 +188,13 @@ def _fit(
 
 def _planned(overrides: dict[str, Any], say: Say) -> tuple[Config, dict[str, str], Sets]:
     """The plan for the folder, and over it what was asked for; its reasons; the pictures that it has read."""
-    data = read_config(None, {key: value for key, value in overrides.items() if key.startswith("data.")}).data
-    seed = read_config(None, {"seed": overrides.get("seed", 0)}).seed
+    # A misspelt setting is refused before anything is read and measured; only a loss may make sense by the plan alone.
+    early = {key: value for key, value in overrides.items() if not key.startswith("model.loss")}
+    asked = read_config(None, early, Config())
+    data, seed, device = asked.data, asked.seed, asked.train.device
     budget = [overrides.get(f"train.{key}") for key in ("steps", "epochs", "minutes")]
     timed = all(value is None for value in budget)
-    device, model = str(overrides.get("train.device", "auto")), overrides.get("model.name")
+    model = asked.model.name if "model.name" in overrides else None
     sets = open_sets_for(data, seed)
     plan = make_plan(sets, data, device=device, model=model, seed=seed, measure=timed)
     height, width = plan.config.augment.crop

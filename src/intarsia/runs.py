@@ -53,6 +53,9 @@ class Run:
         self.report_path = self.folder / "report.html"
         self.evaluation_path = self.folder / "evaluation.json"
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
     @property
     def name(self) -> str:
         return self.folder.resolve().name

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
@@ -34,7 +35,7 @@ def main() -> None:
         sys.exit(75)
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         code, sentence = explain(error)
         print(f"intarsia: {sentence}", file=sys.stderr)
         sys.exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -37,9 +38,7 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="What to compute on.")]
-WeightsOption = Annotated[
-    Literal["best", "last"], typer.Option("--weights", help="Best at validation, or last.")
-]
+WeightsOption = Annotated[Literal["best", "last"], typer.Option("--weights", help="Best at validation, or last.")]
 
 
 @app.command()
@@ -71,11 +70,15 @@ def plan(
 ) -> None:
     """Recommend a model, its size, loss and schedule for a folder, each choice with its reason, as a config.toml."""
     from ..config import DataConfig
-    from ..files import write_atomically
+    from ..files import require_writable, write_atomically
     from ..fitting import open_sets_for
     from ..plan import make_plan
     from ..training.machine import tune_allocator
 
+    if minutes is not None and not minutes > 0:
+        raise UsageError(f"--minutes {minutes:g} is no time to train in; give more than 0.")
+    if out is not None:
+        require_writable(out.parent)  # said before anything is read and measured
     tune_allocator()
     data = DataConfig(folder=str(folder), labelled=labelled, classes=str(classes) if classes else None)
     planned = make_plan(open_sets_for(data, seed), data, minutes, steps, device, model, seed)
@@ -165,7 +168,8 @@ def _evaluate(run: Path, *options: Any, console: Console | None = None) -> None:
         print(json.dumps(result.evaluation.to_json(), indent=1))
         return
     result.evaluation.table(console)
-    console.print(f"{result.pictures} pictures ({result.split}). The whole story: {result.report}", markup=False)
+    number = f"{result.pictures} picture{'s' * (result.pictures != 1)}"
+    console.print(f"{number} ({result.split}). The whole story: {result.report}", markup=False)
 
 
 @app.command()
@@ -190,6 +194,8 @@ def predict(
     from ..api import load
     from ..inference.folder import predict_files
 
+    if not 0 < limit < math.inf:
+        raise UsageError(f"--limit {limit:g} lets no picture through, or any; give a number of megapixels above 0.")
     console = _console()
     predictor = load(
         run,
@@ -210,7 +216,7 @@ def predict(
     if summary.failed:
         console.print(f"{len(summary.failed)} failed:", style="red")
         for path, reason in summary.failed:
-            console.print(f"  {path}: {reason}", markup=False)
+            console.print(f"  {reason}" if reason.startswith(str(path)) else f"  {path}: {reason}", markup=False)
         raise typer.Exit(3)
 
 
@@ -267,6 +273,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError) and error.errno is not None:
         place = "" if error.filename is None else f"{error.filename}: "
         return 3, f"{place}{(error.strerror or str(error)).lower()}."
+    if isinstance(error, UnicodeEncodeError):
+        return 3, "a name holds bytes that are no text in UTF-8; rename the file or folder."
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error):
         return 5, "the memory is full; take smaller batches, crops or tiles, or a smaller model."
     report = "Please report it, with what the same command says with --debug."

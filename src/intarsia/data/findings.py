@@ -165,6 +165,9 @@ def class_balance(folder: Folder, numbers: Fingerprint, seen: Sequence[Examined]
         return
     names = folder.classes.names
     never = [name for name, pixels in zip(names, numbers.class_pixels, strict=True) if not pixels]
+    if len(names) == 1 and not folder.classes.overlapping:
+        message = f"There is one class only ({names[0]}): every pixel is of it, and nothing can be learnt."
+        yield Finding("warning", "one-class", message, "Label what is to be told from it, or list it in classes.toml.")
     if never:
         message = f"No mask shows {_listed(never)}."
         advice = "Remove what does not exist from classes.toml, label some, or check that the numbers are right."

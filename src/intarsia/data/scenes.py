@@ -24,7 +24,7 @@ import tifffile
 
 from ..drawing import encode_png, write_mask
 from ..errors import UsageError
-from ..files import write_atomically
+from ..files import make_folder, write_atomically
 from ..records import Classes, Instances, Sample
 from .classes import ClassTable, write_class_table
 
@@ -161,8 +161,8 @@ def write_scenes(
     training = count - max(1, count // 5)
     if labelled is not None and not 0 <= labelled <= training:
         raise UsageError(f"{labelled} labelled pictures were asked for, but there are {training} training pictures.")
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    (folder / "masks").mkdir(exist_ok=True)
+    make_folder(folder / "images")
+    make_folder(folder / "masks")
     names = []
     for index, sample in enumerate(draw_scenes(replace(config, raters=()), count)):
         names.append(sample.name)

@@ -84,7 +84,7 @@ class Sets:
             for entry in part.entries:
                 files = [entry.image, *(mask for mask in entry.masks if mask is not None)]
                 sizes = [path.stat().st_size for path in files if Path(path).is_file()]
-                digest.update(f"{entry.name} {sizes} {entry.name in part.hidden}\n".encode())
+                digest.update(f"{entry.name} {sizes} {entry.name in part.hidden}\n".encode(errors="surrogateescape"))
                 if entry.annotation is not None:
                     _digest_drawing(digest, self.folder.drawings[entry.annotation])
             digest.update(b"--\n")
