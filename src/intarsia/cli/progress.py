@@ -49,7 +49,8 @@ def training_bar(console: Console) -> Iterator[Show]:
             nonlocal last
             progress = training.progress
             share = progress.share
-            left = f"{duration(progress.seconds * (1 - share) / share)} left · " if share > 0 else ""
+            known = share > 0 and progress.step > 3  # the first steps take longer than any other
+            left = f"{duration(progress.seconds * (1 - share) / share)} left · " if known else ""
             loss = losses.get("train/total", next(iter(losses.values()), math.nan))
             best = f" · mean IoU {progress.best:.3f}" if math.isfinite(progress.best) else ""
             words = f"{left}step {progress.step} · {speed:.1f} pictures/s · loss {loss:.3f}{best}"
