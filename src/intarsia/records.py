@@ -92,6 +92,7 @@ class Sample:
     labels: Labels | None = None
     instances: Instances | None = None
     raters: tuple[Mask, ...] = ()  # several people's masks of the same picture
+    category: int | None = None  # what the picture as a whole shows, 0..; None: nobody said
 
     @property
     def labelled(self) -> bool:
@@ -103,7 +104,7 @@ class Sample:
         return self.image.shape[0], self.image.shape[1]
 
     def without_labels(self) -> Sample:
-        return Sample(self.name, self.image)
+        return Sample(self.name, self.image, category=self.category)
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Batch:
     masks: Tensor | None = None  # (B, H, W) int64, 0..K-1 or IGNORE; None where classes overlap
     labels: Tensor | None = None  # (B, K, H, W) float32, 0, 1 or IGNORE; None where classes exclude each other
     labelled: Tensor | None = None  # (B,) bool: which pictures have a mask
+    categories: Tensor | None = None  # (B,) int64: what each picture as a whole shows, or IGNORE
     names: tuple[str, ...] = ()
 
     def __len__(self) -> int:

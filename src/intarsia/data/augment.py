@@ -76,7 +76,7 @@ def augment(
         image = _noisy(image, config.noise_deviation, generator)
     if generator.random() < config.cutout:
         image = _cut_out(image, generator)
-    return Sample(sample.name, image, mask, labels)
+    return Sample(sample.name, image, mask, labels, category=sample.category)
 
 
 def mix(samples: Sequence[Sample], config: AugmentConfig, generator: np.random.Generator) -> list[Sample]:

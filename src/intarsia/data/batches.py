@@ -117,14 +117,17 @@ def collate(samples: Sequence[Sample], memory_format: torch.memory_format = torc
     images = torch.stack([to_tensor(sample) for sample in samples]).contiguous(memory_format=memory_format)
     names = tuple(sample.name for sample in samples)
     labelled = torch.tensor([sample.labelled for sample in samples])
+    categories = torch.tensor([IGNORE if sample.category is None else sample.category for sample in samples])
     planes = next((len(sample.labels) for sample in samples if sample.labels is not None), None)
     if planes is not None:
         empty = np.full((planes, *samples[0].size), IGNORE, np.int8)
         stacked = np.stack([empty if sample.labels is None else sample.labels for sample in samples])
-        return Batch(images, labels=torch.from_numpy(stacked).float(), labelled=labelled, names=names)
+        labels = torch.from_numpy(stacked).float()
+        return Batch(images, labels=labels, labelled=labelled, categories=categories, names=names)
     blank = np.full(samples[0].size, IGNORE, np.int16)
     masks = np.stack([blank if sample.mask is None else sample.mask for sample in samples])
-    return Batch(images, masks=torch.from_numpy(masks).long(), labelled=labelled, names=names)
+    long = torch.from_numpy(masks).long()
+    return Batch(images, masks=long, labelled=labelled, categories=categories, names=names)
 
 
 def to_tensor(sample: Sample) -> torch.Tensor:

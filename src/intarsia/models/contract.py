@@ -7,12 +7,15 @@
     advance   progress ->             after each step: annealing, moving averages
     predict   pictures -> result      semantic and instance models
 
-Axes: B pictures, C channels, H x W pixels, K classes.
+Generative models say by their base classes what they can do: Draws, Reconstructs, Encodes, Mends, Bounded.
+
+Axes: B pictures, C channels, H x W pixels, K classes, Z whatever axes a latent has.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +37,8 @@ class ModelConfig(BaseModel):
 
 class Model(nn.Module, ABC):
     Config: ClassVar[type[ModelConfig]]
+    #: how it is best trained where the user says nothing: {"train.learning_rate": 2e-4}; `plan` writes these down
+    recommended: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -116,6 +121,87 @@ class SemanticModel(Model):
         """Class probabilities (B, K, H, W) in [0, 1]; exclusive classes sum to 1."""
         logits = self(images)
         return logits.sigmoid() if self.overlapping else logits.softmax(dim=1)
+
+
+class GenerativeConfig(ModelConfig):
+    """What every generative model needs to know about pictures."""
+
+    channels: int = Field(3, ge=1)  # of the pictures
+    size: tuple[int, int] = (64, 64)  # height and width of the pictures that are learnt from and drawn, pixels
+    classes: int = Field(0, ge=0)  # K: of whole pictures, or of masks, whichever the model is told; 0 = nothing
+
+
+class GenerativeModel(Model):
+    """A model of what pictures look like. Pictures go in and come out as float32 in [0, 1]; a model that wants another
+    range converts inside itself. What it can do beyond `loss` is said by the classes below that it also inherits."""
+
+    config: GenerativeConfig
+
+    @abstractmethod
+    def health(self, batch: Batch) -> dict[str, Tensor]:
+        """What tells whether training goes wrong, measured on pictures that were not trained on; called in eval mode
+        without gradients. Scalars are averaged over batches, vectors added up.
+
+        Known keys, each given by the models that have it:
+        kl_dimensions (Z,) nats, sum over the batch's pictures · means_sum, means_square_sum (Z,) of the posterior means
+        codes (K,) how often each code of the codebook was used · critic_real, critic_fake: share of real and of drawn
+        pictures that the critic recognises, [0, 1] · critic_gradient: mean norm of its gradient on drawn pictures.
+        """
+
+
+class Draws(GenerativeModel):
+    """Draws new pictures: `forward` takes standard normal noise (and a condition) to pictures."""
+
+    latent_shape: tuple[int, ...]  # Z: of the noise for one picture
+
+    @abstractmethod
+    def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Pictures (B, C, *size) in [0, 1] for noise (B, *Z) ~ N(0, I). condition: (B,) int64 of picture classes, or
+        (B, K, H, W) float32 one-hot masks, as the model was built for; None where it was built for none."""
+
+    def noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """(B, *Z) ~ N(0, I) on the CPU, each picture's from its own generator, whatever else is in the batch."""
+        return torch.stack([torch.randn(self.latent_shape, generator=each) for each in generators])
+
+
+class Reconstructs(GenerativeModel):
+    """Takes a picture apart and puts it together again."""
+
+    @abstractmethod
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """The pictures (B, C, H, W) as the model sees them, in [0, 1] and without chance, at their own size."""
+
+
+class Encodes(Reconstructs):
+    """Has a latent for every picture, and a picture for every latent."""
+
+    @abstractmethod
+    def encode(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, *Z): the latent of each picture (of a distribution, its mean)."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) in [0, 1]: the picture of each latent (of a distribution, its mean)."""
+
+
+class Mends(GenerativeModel):
+    """Gives back a damaged picture whole: trained on pictures that it damaged itself."""
+
+    @abstractmethod
+    def mend(self, images: Tensor, known: Tensor | None = None) -> Tensor:
+        """Pictures (B, C, H, W) in [0, 1] of any size, mended. known: (B, 1, H, W), 1 where a pixel can be trusted and
+        0 where it is missing; None: all are there, noisy, blurred or grey as in training. Known pixels may change;
+        who fills holes puts them back."""
+
+
+class Bounded(GenerativeModel):
+    """Bounds the likelihood of a picture from below."""
+
+    @abstractmethod
+    def bound(self, images: Tensor, samples: int, condition: Tensor | None = None) -> Tensor:
+        """(B,) nats: a lower bound of log p(image), the tighter the more importance samples (1 gives the ELBO). For
+        continuous pictures of 8 bits the bound is of the probability of the 256 levels, so that bits per dimension are
+        -bound / (C H W ln 2)."""
 
 
 def _resized(logits: Tensor, size: Any) -> Tensor:

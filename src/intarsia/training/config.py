@@ -23,6 +23,7 @@ class TrainConfig(BaseModel):
 
     optimizer: Literal["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)  # at the schedule's top
+    rates: dict[str, float] = Field({}, max_length=8)  # factor of the rate for a part, by name: {"critic": 2.0}
     momentum: float = Field(0.9, ge=0, lt=1)  # of "momentum" (with Nesterov's correction) and "rmsprop"
     betas: tuple[Decay, Decay] = (0.9, 0.999)  # of "adam" and "adamw"
     weight_decay: float = Field(0.01, ge=0)  # L2 on weights, never on biases and norms; decoupled with "adamw"

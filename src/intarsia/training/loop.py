@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
@@ -103,6 +104,7 @@ def train(
     model, config, progress = training.model, training.config, training.progress
     parts = model.parts()
     minutes = config.minutes or math.inf
+    rounds = batches_a_step(model)
     begin = time.perf_counter() - progress.seconds
     model.train()
     while not progress.finished:
@@ -112,11 +114,14 @@ def train(
             break
         torch.manual_seed(training.seed * 1_000_003 + progress.step)
         progress.rate = learning_rate(config, progress.share)
-        micro = [next(batches).to(fabric.device) for _ in range(config.accumulate)]
+        micro = [next(batches).to(fabric.device) for _ in range(config.accumulate * rounds)]
         losses: dict[str, Losses] = {}
+        taken = dict.fromkeys(parts, 0)  # batches that each part has had in this step
         try:
             for name in model.turns():
-                losses[name] = _turn(training, wrapped, fabric, parts, name, micro)
+                mine = micro[taken[name] : taken[name] + config.accumulate]
+                taken[name] += config.accumulate
+                losses[name] = _turn(training, wrapped, fabric, parts, name, mine)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if (
                 isinstance(error, RuntimeError)
@@ -141,6 +146,12 @@ def train(
     model.eval()
 
 
+def batches_a_step(model: Model) -> int:
+    """How many batches one step takes, before accumulation: as many as the turns of the part that has most. A critic
+    with five turns sees five batches; the generator after it gets the first of them."""
+    return max(Counter(model.turns()).values())
+
+
 def _turn(
     training: Training,
     wrapped: nn.Module,
@@ -156,7 +167,7 @@ def _turn(
         part.requires_grad_(True)
     optimizer.zero_grad(set_to_none=True)
     for group in optimizer.param_groups:
-        group["lr"] = training.progress.rate
+        group["lr"] = training.progress.rate * training.config.rates.get(name, 1.0)
     terms: Losses = {}
     for batch in micro:
         with fabric.autocast():  # on a single device, Fabric itself casts in `forward` only

@@ -1,0 +1,1 @@
+"""Models of what pictures look like: they draw, complete, mend and compress."""
