@@ -119,7 +119,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(shell: Shell, ro
 #: kills the process before it writes the weights for the n-th time, or once validation has begun at a step
 KILL_AT_THE_END = {
     "before the last weights": "w.Checkpoint.now = lambda self, t: old(self, t) if t.progress.step < 12 else die()",
-    "before the last validation": "import intarsia.fitting as f; f.score = lambda *a: die() if a[0].progress.step > 11 "
+    "before the last validation": "import intarsia.fitting.segmenters as f; f.score = lambda *a: die() if a[0].progress.step > 11 "
     "else score(*a)",
 }
 
@@ -130,7 +130,7 @@ def test_killed_at_the_very_end_nothing_is_left_out(
 ) -> None:
     start = """
 import os, intarsia.training.watchers as w
-from intarsia.fitting import score
+from intarsia.fitting.segmenters import score
 old = w.Checkpoint.now
 die = lambda: os.kill(os.getpid(), 9)
 """

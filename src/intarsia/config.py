@@ -34,6 +34,7 @@ class DataConfig(BaseModel):
     leave_out: tuple[str, ...] = ()  # groups (drives, patients, slides) that are the validation part, and no others
     labelled: int | None = Field(None, gt=0)  # masks kept for training; the rest count as unlabelled; None = all
     cache_megabytes: float = Field(4096, ge=0)  # decoded pictures kept in memory; 0 = decoded again each time
+    whole: bool = False  # generative models: scale pictures until they just cover augment.crop; False: cut pieces
     validation_pictures: int = Field(200, ge=1)  # at most so many are looked at during training; all at its end
 
 
@@ -177,7 +178,8 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
             branch.pop(other.removeprefix("train."), None)
     if dotted == "model.name" and branch.get("name") != value:
         shared = {"channels", "classes", "overlapping", "mean", "deviation", "loss"}
-        for key in [key for key in branch if key not in shared]:
+        known = set(MODELS[value].Config.model_fields) if value in MODELS else shared
+        for key in [key for key in branch if key not in shared & known]:
             branch.pop(key)  # another model's own settings mean nothing to this one
     branch[leaf] = value
 

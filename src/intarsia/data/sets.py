@@ -132,7 +132,7 @@ def open_sets(
         parts = Splits(parts.train, parts.validation, parts.test, hidden, parts.reason)
         measures = tuple(m for m in measures if m.name in chosen)
     if channels is None:
-        channels = _channels_of([len(m.mean) for m in measures])
+        channels = common_channels([len(m.mean) for m in measures])
     train_part, validation_part, test_part = (
         Readable(folder, [by_name[name] for name in names], channels, hidden)
         for names, hidden in ((parts.train, parts.hidden), (parts.validation, none), (parts.test, none))
@@ -155,7 +155,7 @@ def _measured(
     return tuple(measures)
 
 
-def _channels_of(found: Sequence[int]) -> int:
+def common_channels(found: Sequence[int]) -> int:
     """What all pictures can be shown with: grey ones among coloured ones get the others' channels, rather than the
     colours be thrown away, and RGB beside RGBA goes without the alpha. Where there is no such number, that of most."""
     coloured = set(found) - {1}

@@ -221,6 +221,11 @@ def _from_lists(
 # ------------------------------------------------------------------------------------------ groups
 
 
+def divide(names: Sequence[str], wishes: dict[str, float], seed: int, reasons: list[str]) -> dict[str, list[str]]:
+    """The names held back for each wish (a share), of pictures without masks; `reasons` gets a sentence of how."""
+    return _divide(sorted(names), wishes, seed, None, reasons)
+
+
 def _divide(
     names: list[str],
     wishes: dict[str, float],

@@ -1,27 +1,17 @@
-"""From what the pictures are like and what machine there is: a whole configuration, each choice with its reason.
-
-The rules are few and in the order in which they are used. They were settled on validation pictures of street scenes,
-cracks, cell membranes and nuclei (`docs/results.md`); where a set is unlike these, edit the file that `plan` writes.
-"""
+"""The rules for segmenters. They are few and in the order in which they are used. They were settled on validation
+pictures of street scenes, cracks, cell membranes and nuclei (`docs/results.md`); where a set is unlike these, edit the
+file that `plan` writes."""
 
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
-from .config import Config, DataConfig, to_toml, validate
-from .data.fingerprint import Fingerprint, combine, for_channels
-from .data.sets import Sets
-from .losses import class_weights
-from .models import build
-from .records import Batch
-from .training.loop import prepare, train
-from .training.machine import choose_device, choose_precision, describe, make_fabric
+from ..data.fingerprint import Fingerprint, for_channels
+from ..data.sets import Sets
+from ..losses import class_weights
 
 CPU_CROP, GPU_CROP = 288 * 384, 512 * 512  # pixels of a training crop
 RARE = 0.03  # a class with a smaller share of the pixels is called rare
@@ -29,77 +19,7 @@ FEWEST = 4  # labelled pictures that can say so
 UPRIGHT = 0.75  # a class with this share of its pixels in one half of the pictures says where up is
 
 
-@dataclass
-class Plan:
-    """A configuration and why it is what it is."""
-
-    config: Config
-    reasons: dict[str, str] = field(default_factory=dict)  # "train.batch" -> a sentence
-    seconds_per_step: float | None = None  # measured; None where it was not asked for
-    device: str = ""
-
-    def to_toml(self) -> str:
-        return to_toml(
-            self.config,
-            self.reasons,
-            ("Made by `intarsia plan` from the pictures and this machine; every line may be changed.",
-             "Train with:  intarsia fit FOLDER --config THIS_FILE"),
-        )  # fmt: skip
-
-
-def make_plan(
-    sets: Sets,
-    data: DataConfig,
-    minutes: float | None = None,
-    steps: int | None = None,
-    device: str = "auto",
-    model: str | None = None,
-    seed: int = 0,
-    measure: bool = True,
-) -> Plan:
-    """The plan for a folder's training part.
-
-    minutes, steps: the budget; neither: by rule. With minutes, steps are worked out from a measured step, so that the
-    run is repeatable; `intarsia fit --minutes` goes by the clock instead. measure False: no step is timed.
-    """
-    picture = combine(sets.measures, len(sets.classes))
-    device = choose_device(device)
-    tree, reasons = _rules(sets, picture, device, model)
-    tree |= {"seed": seed, "data": data.model_dump(mode="json", exclude_none=True)}
-    precision = choose_precision("auto", device)
-    tree["train"]["precision"] = precision
-    reasons["train.precision"] = (
-        f"measured: {describe(device)} gains by bf16"
-        if precision == "bf16-mixed"
-        else f"what {describe(device)} is fastest with"
-    )
-    planned = Plan(validate(tree, "the plan"), reasons, device=device)
-    asked, minutes = minutes is not None, minutes or _default_minutes(picture, device)
-    if steps is not None:
-        tree["train"]["steps"], reasons["train.steps"] = steps, "as asked for"
-        planned.config = validate(tree, "the plan")
-        if measure:
-            seconds = planned.seconds_per_step = time_step(planned.config, device)
-            took = f"about {steps * seconds / 0.93 / 60:.1f} minutes at {seconds:.2f} s a step, measured"
-            reasons["train.steps"] = f"as asked for: {took}"
-        return planned
-    if not measure:
-        tree["train"]["minutes"] = minutes
-        reasons["train.minutes"] = "as asked for, by the clock" if asked else "what so many pictures and classes repay"
-        planned.config = validate(tree, "the plan")
-        return planned
-    seconds = planned.seconds_per_step = time_step(planned.config, device)
-    steps = max(20, round(60 * minutes * 0.93 / seconds))  # 7 % for validation and saving
-    seen = steps * tree["train"]["batch"] / max(1, picture.labelled)
-    tree["train"]["steps"] = steps
-    reasons["train.steps"] = (
-        f"about {minutes:g} minutes at {seconds:.2f} s a step, measured; {seen:.0f} times each picture"
-    )
-    planned.config = validate(tree, "the plan")
-    return planned
-
-
-def _rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+def rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> tuple[dict[str, Any], dict[str, str]]:
     classes, shares = sets.classes, np.array(picture.shares)
     upright = finds_up(sets)
     rare = [name for name, share in zip(classes.names, shares, strict=True) if 0 < share < RARE]
@@ -220,31 +140,3 @@ def finds_up(sets: Sets, most: int = 40) -> bool:
     seen = total > 0.03 * total.sum()
     leaning = counts[:, seen].max(axis=0) / np.maximum(total[seen], 1)
     return bool((leaning > UPRIGHT).any())
-
-
-def time_step(config: Config, device: str, most: float = 20.0) -> float:
-    """Seconds of one training step of this configuration on this device, measured on noise (the best of a few)."""
-    height, width = config.augment.crop
-    images = torch.rand(config.train.batch, config.model.channels, height, width)
-    masks = torch.randint(0, config.model.classes, (len(images), height, width))
-    labels = torch.nn.functional.one_hot(masks, config.model.classes).movedim(-1, 1).float()
-    names = tuple("" for _ in images)
-    batch = Batch(images, None, labels, names=names) if config.model.overlapping else Batch(images, masks, names=names)
-    fabric = make_fabric(config.train, device)
-    model = build(config.model).to(memory_format=torch.channels_last)
-    training, wrapped = prepare(model, config.train, 0, fabric)
-    seconds: list[float] = []
-    begin = time.perf_counter()
-    while len(seconds) < 4 and time.perf_counter() - begin < most:
-        start = time.perf_counter()
-        train(training, wrapped, fabric, iter([batch]), training.progress.step + 1)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
-def _default_minutes(picture: Fingerprint, device: str) -> float:
-    """More pictures of more classes repay more time; a processor gets at most 45 minutes, a GPU 20."""
-    wish = 5 + picture.labelled * (1 + 0.1 * len(picture.class_pixels)) / 20
-    return float(min(20 if device == "cuda" else 45, round(wish)))

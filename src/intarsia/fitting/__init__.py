@@ -1,0 +1,12 @@
+"""`fit`: from pictures to a run's folder, the same again to go on from where it stopped.
+
+wishes.py       what was asked for, planned and found in the data -> one configuration
+training.py     a configuration and its pictures -> a trained run
+segmenters.py   what a training of a segmenter is made of: its pictures, its scores, its drawings
+generators.py   the same for a generative model
+"""
+
+from .training import Fitted, fit, start_from
+from .wishes import completed, configured, open_sets_for, overrides_of
+
+__all__ = ["Fitted", "completed", "configured", "fit", "open_sets_for", "overrides_of", "start_from"]

@@ -1,0 +1,124 @@
+"""What the training of a segmenter is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..config import Config
+from ..data.batches import Cached
+from ..data.fingerprint import combine, for_channels
+from ..data.sets import Sets
+from ..drawing import encode_png, grid, overlay, to_rgb8
+from ..errors import Stopped, UsageError
+from ..inference.predictor import Predictor
+from ..losses import class_weights
+from ..metrics.calibration import Reliability
+from ..metrics.confusion import Confusion, LabelConfusion
+from ..models.contract import SemanticModel
+from ..training.loop import Training
+from ..training.watchers import Scores
+from .course import Course, some
+
+
+def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_asked: Callable[[], bool]) -> Course:
+    """Learns from the labelled training pictures; is scored by mean IoU on the validation pictures."""
+    samples = sets.train.labelled()
+    looked_at = Cached(some(sets.validation, config.data.validation_pictures), config.data.cache_megabytes / 4)
+    return Course(
+        learnt=samples,
+        looked_at=len(looked_at),
+        rarity=rarity_of(sets),
+        score=lambda training: score(training, looked_at, sets, device, stop_asked),
+        draw=(lambda training: drawn(training, looked_at, sets, device)) if len(looked_at) else None,
+        criterion="mean_iou",
+        words=f"{len(samples)} labelled pictures of {len(sets.train)}, {len(sets.validation)} for validation",
+    )
+
+
+def found(config: Config, sets: Sets) -> dict[str, Any]:
+    """What only the data can say of [model], wherever the user left it open: channels, classes, statistics, class
+    weights. Raises UsageError where what was given contradicts the data."""
+    picture = combine(sets.measures, len(sets.classes))
+    model: Any = config.model
+    given = model.model_fields_set
+    facts: dict[str, Any] = {
+        "channels": sets.train.channels,
+        "classes": len(sets.classes),
+        "overlapping": sets.classes.overlapping,
+    }
+    for key, value in facts.items():
+        if key in given and getattr(model, key) != value and key != "channels":
+            raise UsageError(
+                f"model.{key} = {getattr(model, key)}, but {config.data.folder} has {value} "
+                f"({', '.join(sets.classes.names)}); "
+                f"leave model.{key} out, or give the folder's classes.toml the classes that you mean."
+            )
+    if "channels" in given:
+        facts["channels"] = model.channels
+        sets.train.channels = sets.validation.channels = sets.test.channels = model.channels
+    if "mean" not in given:
+        mean, deviation = (for_channels(values, facts["channels"]) for values in (picture.mean, picture.deviation))
+        facts["mean"] = tuple(round(m, 4) for m in mean)
+        facts["deviation"] = tuple(round(max(d, 1e-3), 4) for d in deviation)
+    loss = model.loss
+    if loss.class_weights != "none" and loss.weights is None:
+        counts = [each.class_pixels for each in sets.measures if each.class_pixels is not None]
+        weights = class_weights(np.stack(counts), loss.class_weights)
+        facts["loss"] = {**loss.model_dump(), "weights": tuple(round(w, 4) for w in weights)}
+    return facts
+
+
+def rarity_of(sets: Sets) -> np.ndarray:
+    """(K,) odds of each class to be the centre of a rare crop: the inverse root of its share of the training pixels."""
+    shares = np.array(combine(sets.measures, len(sets.classes)).shares)
+    return np.where(shares > 0, 1 / np.sqrt(np.maximum(shares, 1e-6)), 0.0)
+
+
+def score(training: Training, samples: Cached, sets: Sets, device: str, stop_asked: Callable[[], bool]) -> Scores:
+    """Mean and per-class IoU and accuracy from one pooled confusion matrix, and `loss`, the mean of -log(probability of
+    the truth) over a sixteenth of the pixels, evenly spread. Raises Stopped when asked to."""
+    classes, predictor = sets.classes, _predictor(training, sets, device)
+    pooled: Confusion | LabelConfusion = (
+        LabelConfusion.zeros(len(classes)) if classes.overlapping else Confusion.zeros(len(classes))
+    )
+    certainty = Reliability.zeros(len(classes), classes.overlapping)
+    for index in range(len(samples)):
+        if stop_asked():
+            raise Stopped(
+                "stopped during validation; everything is saved, and the same command again goes on from here."
+            )
+        sample = samples[index]
+        prediction = predictor.predict(sample.image)
+        if classes.overlapping:
+            truth, answer = sample.labels, prediction.labels
+        else:
+            truth, answer = sample.mask, prediction.mask
+        if truth is not None:
+            pooled.add(truth, answer)
+            certainty.add(prediction.probabilities[:, ::4, ::4], truth[..., ::4, ::4])
+    result = {"mean_iou": float(pooled.mean_iou), "loss": certainty.negative_log_likelihood}
+    if isinstance(pooled, Confusion):
+        result["accuracy"] = float(pooled.accuracy)
+    return result | {f"iou/{n}": float(v) for n, v in zip(classes.names, pooled.iou, strict=True) if not math.isnan(v)}
+
+
+def _predictor(training: Training, sets: Sets, device: str) -> Predictor:
+    assert isinstance(training.model, SemanticModel)
+    precision: Any = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}.get(training.config.precision, "float32")
+    return Predictor(training.model, sets.classes, device="cuda" if device == "cuda" else "cpu", precision=precision)
+
+
+def drawn(training: Training, samples: Cached, sets: Sets, device: str) -> bytes:
+    """Up to four validation pictures in rows: picture, truth, answer."""
+    predictor = _predictor(training, sets, device)
+    rows = []
+    for index in np.linspace(0, len(samples) - 1, min(4, len(samples))).astype(int):
+        sample = samples[int(index)]
+        prediction = predictor.predict(sample.image)
+        truth = to_rgb8(sample.image) if sample.mask is None else overlay(sample.image, sample.mask, sets.classes)
+        rows += [to_rgb8(sample.image), truth, prediction.overlay()]
+    return encode_png(grid(rows, columns=3))

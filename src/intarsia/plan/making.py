@@ -1,0 +1,134 @@
+"""A plan: rules for the kind of model, and a budget that is worked out from a measured step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+from ..config import Config, DataConfig, to_toml, validate
+from ..data.fingerprint import Fingerprint, combine
+from ..data.pictures import PictureSets
+from ..data.sets import Sets
+from ..models import MODELS, AnyModel, build
+from ..models.contract import GenerativeModel
+from ..records import Batch
+from ..training.loop import batches_a_step, prepare, train
+from ..training.machine import choose_device, choose_precision, describe, make_fabric
+from . import generators, segmenters
+
+
+@dataclass
+class Plan:
+    """A configuration and why it is what it is."""
+
+    config: Config
+    reasons: dict[str, str] = field(default_factory=dict)  # "train.batch" -> a sentence
+    seconds_per_step: float | None = None  # measured; None where it was not asked for
+    device: str = ""
+
+    def to_toml(self) -> str:
+        return to_toml(
+            self.config,
+            self.reasons,
+            ("Made by `intarsia plan` from the pictures and this machine; every line may be changed.",
+             "Train with:  intarsia fit FOLDER --config THIS_FILE"),
+        )  # fmt: skip
+
+
+def make_plan(
+    sets: Sets | PictureSets,
+    data: DataConfig,
+    minutes: float | None = None,
+    steps: int | None = None,
+    device: str = "auto",
+    model: str | None = None,
+    seed: int = 0,
+    measure: bool = True,
+    wishes: AnyModel | None = None,
+) -> Plan:
+    """The plan for a folder's training part.
+
+    minutes, steps: the budget; neither: by rule. With minutes, steps are worked out from a measured step, so that the
+    run is repeatable; `intarsia fit --minutes` goes by the clock instead. measure False: no step is timed. wishes: what
+    the user has set of the model, where that decides other things.
+    """
+    picture = combine(sets.measures, len(sets.classes))
+    device = choose_device(device)
+    if model is not None and model in MODELS and issubclass(MODELS[model], GenerativeModel):
+        tree, reasons = generators.rules(sets, picture, device, model, wishes)
+    else:
+        assert isinstance(sets, Sets)
+        tree, reasons = segmenters.rules(sets, picture, device, model)
+    tree |= {"seed": seed, "data": data.model_dump(mode="json", exclude_none=True) | tree.get("data", {})}
+    precision = tree["train"].get("precision") or choose_precision("auto", device)
+    tree["train"]["precision"] = precision
+    reasons.setdefault(
+        "train.precision",
+        f"measured: {describe(device)} gains by bf16"
+        if precision == "bf16-mixed"
+        else f"what {describe(device)} is fastest with",
+    )
+    planned = Plan(validate(tree, "the plan"), reasons, device=device)
+    asked, minutes = minutes is not None, minutes or _default_minutes(picture, device)
+    if steps is not None:
+        tree["train"]["steps"], reasons["train.steps"] = steps, "as asked for"
+        planned.config = validate(tree, "the plan")
+        if measure:
+            seconds = planned.seconds_per_step = time_step(planned.config, device)
+            took = f"about {steps * seconds / 0.93 / 60:.1f} minutes at {seconds:.2f} s a step, measured"
+            reasons["train.steps"] = f"as asked for: {took}"
+        return planned
+    if not measure:
+        tree["train"]["minutes"] = minutes
+        reasons["train.minutes"] = "as asked for, by the clock" if asked else "what so many pictures and classes repay"
+        planned.config = validate(tree, "the plan")
+        return planned
+    seconds = planned.seconds_per_step = time_step(planned.config, device)
+    steps = max(20, round(60 * minutes * 0.93 / seconds))  # 7 % for validation and saving
+    seen = steps * tree["train"]["batch"] / max(1, picture.labelled or len(sets.train))
+    tree["train"]["steps"] = steps
+    reasons["train.steps"] = (
+        f"about {minutes:g} minutes at {seconds:.2f} s a step, measured; {seen:.0f} times each picture"
+    )
+    planned.config = validate(tree, "the plan")
+    return planned
+
+
+def time_step(config: Config, device: str, most: float = 20.0) -> float:
+    """Seconds of one training step of this configuration on this device, measured on noise (the best of a few)."""
+    height, width = config.augment.crop
+    batch = _noise(config, height, width)
+    fabric = make_fabric(config.train, device)
+    model = build(config.model).to(memory_format=torch.channels_last)
+    training, wrapped = prepare(model, config.train, 0, fabric)
+    a_step = batches_a_step(model) * config.train.accumulate
+    seconds: list[float] = []
+    begin = time.perf_counter()
+    while len(seconds) < 4 and time.perf_counter() - begin < most:
+        start = time.perf_counter()
+        train(training, wrapped, fabric, iter([batch] * a_step), training.progress.step + 1)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _noise(config: Config, height: int, width: int) -> Batch:
+    """A batch of pictures of noise, with everything that any model may be told of them."""
+    count, classes = config.train.batch, max(1, config.model.classes)
+    images = torch.rand(count, config.model.channels, height, width)
+    masks = torch.randint(0, classes, (count, height, width))
+    names = tuple("" for _ in images)
+    if getattr(config.model, "overlapping", False):
+        labels = torch.nn.functional.one_hot(masks, classes).movedim(-1, 1).float()
+        return Batch(images, None, labels, names=names)
+    labelled = torch.ones(count, dtype=torch.bool)
+    return Batch(images, masks, labelled=labelled, categories=torch.arange(count) % classes, names=names)
+
+
+def _default_minutes(picture: Fingerprint, device: str) -> float:
+    """More pictures of more classes repay more time; a processor gets at most 45 minutes, a GPU 20."""
+    wish = 5 + picture.labelled * (1 + 0.1 * len(picture.class_pixels)) / 20
+    return float(min(20 if device == "cuda" else 45, round(wish)))
