@@ -18,11 +18,13 @@ _HOMES = {
     "fit": "fitting",
     "load": "api",
     "evaluate": "api",
+    "studio": "api",
     "check_folder": "data.check",
     "open_folder": "data.folder",
     "Config": "config",
     "read_config": "config",
     "Predictor": "inference.predictor",
+    "Studio": "inference.studio",
     "predict_files": "inference.folder",
     "Prediction": "records",
     "Sample": "records",
@@ -34,6 +36,7 @@ __all__ = ["__version__", *_HOMES]
 if TYPE_CHECKING:
     from .api import evaluate as evaluate
     from .api import load as load
+    from .api import studio as studio
     from .config import Config as Config
     from .config import read_config as read_config
     from .data.check import check_folder as check_folder
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from .fitting import fit as fit
     from .inference.folder import predict_files as predict_files
     from .inference.predictor import Predictor as Predictor
+    from .inference.studio import Studio as Studio
     from .records import Classes as Classes
     from .records import Prediction as Prediction
     from .records import Sample as Sample

@@ -9,21 +9,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
+
 from .config import Config, validate
+from .data.batches import Samples
 from .data.folder import CLASSES_FILE, open_folder
+from .data.read import LIMIT_PIXELS
 from .data.sets import Readable
 from .errors import DataError, UsageError
 from .files import write_atomically
-from .fitting import open_sets_for
+from .fitting import Array, generators, open_for, open_sets_for
 from .inference.predictor import Predictor
-from .models.contract import SemanticModel
+from .inference.studio import Studio
+from .models import MODELS
+from .models.contract import Draws, GenerativeModel, SemanticModel
 from .records import Prediction, Sample
-from .report.data import ReportData
+from .report.data import GenerativeReportData, ReportData, read_samples
+from .report.generative import write_generative_report
 from .report.page import write_report
 from .runs import Run, Which
 from .training.evaluation import Evaluation, fitted_temperature
 from .training.evaluation import evaluate as evaluate_samples
-from .training.machine import describe, tune_allocator
+from .training.features import extractor_of
+from .training.generation import GenerativeEvaluation, examine
+from .training.machine import choose_device, describe, tune_allocator
 
 Split = Literal["train", "validation", "test"]
 
@@ -41,17 +50,45 @@ def load(
     source = Run(run)
     model = source.load_model(weights)
     if not isinstance(model, SemanticModel):
-        raise UsageError(f"{source.folder} holds a model that does not segment; take a run of a segmenter.")
+        raise UsageError(
+            f"{source.folder} holds a generative model, which does not segment; open it with intarsia.studio, or use "
+            "intarsia generate, reconstruct, edit and compress."
+        )
     tune_allocator()
     options.setdefault("temperature", _temperature(source))
     return Predictor(model, source.classes(), device=device, **options)
+
+
+def studio(
+    run: str | Path,
+    *,
+    weights: Which = "best",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    limit: int = LIMIT_PIXELS,
+) -> Studio:
+    """What a run of a generative model can do: `studio("runs/digits").generate(64, seed=7)`.
+
+    weights: "best" on validation, or "last". limit: pixels beyond which a file is refused. Raises UsageError for what
+    is no run, and for a run of a segmenter.
+    """
+    if weights not in ("best", "last"):
+        raise UsageError(f"weights = {weights!r}; choose best or last.")
+    source = Run(run)
+    model = source.load_model(weights)
+    if not isinstance(model, GenerativeModel):
+        raise UsageError(
+            f"{source.folder} holds a segmenter, which draws and mends nothing; `intarsia predict` asks it. Train a "
+            "generative model with `intarsia fit FOLDER --model vae` (or another of `intarsia models`)."
+        )
+    tune_allocator()
+    return Studio(model, source.classes(), device=device, limit=limit)
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """What `evaluate` found, and where it was written."""
 
-    evaluation: Evaluation = field(repr=False)
+    evaluation: Evaluation | GenerativeEvaluation = field(repr=False)
     split: str
     pictures: int
     report: Path
@@ -59,7 +96,7 @@ class Evaluated:
 
 def evaluate(
     run: str | Path,
-    folder: str | Path | None = None,
+    folder: str | Path | np.ndarray | None = None,
     *,
     split: str | None = None,
     names: str | Path | Sequence[str] | None = None,
@@ -68,16 +105,25 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
-    """The run's scores on labelled pictures, written to its report.html and evaluation.json.
+    """The run's scores on pictures it did not learn from, written to its report.html and evaluation.json.
 
     folder: another labelled folder with the same classes, or the new place of the run's own; None: the run's own.
     split: "train", "validation" or "test", as the run divides a folder; None: all of another folder; of the run's own
     the test part where there is one, else the validation part. names: only these pictures, of any part unless `split`
     is given, as a list or a file with one name a line. On the validation part the temperature is fitted and kept with
-    the run, for `load` and for scores on other pictures; its own scores are without it. Raises UsageError, DataError.
+    the run, for `load` and for scores on other pictures; its own scores are without it.
+
+    Of a generative model the pictures need no labels, and `folder` may be a file of many or an array. Raises
+    UsageError, DataError.
     """
     source = Run(run)
     config = validate(source.read_config(), str(source.config_path))
+    if issubclass(MODELS[config.model.name], GenerativeModel):
+        if names is not None or flips:
+            raise UsageError("a generative model is measured on all pictures of a part; leave --list and --flips out.")
+        return _evaluate_generative(source, config, folder, split, weights, device, progress)
+    if isinstance(folder, np.ndarray):
+        raise UsageError(f"{source.folder} holds a segmenter, which is measured on a folder of pictures and masks.")
     samples, label = _samples(source, config, folder, split, names)
     predictor = load(run, weights=weights, device=device, flips=flips, temperature=1.0)
     classes = source.classes()
@@ -107,6 +153,74 @@ def evaluate(
     write_atomically(source.evaluation_path, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
     report = write_report(source.report_path, data)
     return Evaluated(evaluation, label, evaluation.pictures, report)
+
+
+def _evaluate_generative(
+    run: Run,
+    config: Config,
+    given: str | Path | np.ndarray | None,
+    split: str | None,
+    weights: Which,
+    device: Literal["auto", "cpu", "cuda"],
+    progress: Callable[[int, int], None] | None,
+) -> Evaluated:
+    train, held_back, label = _held_back(run, config, given, split)
+    model = run.load_model(weights)
+    assert isinstance(model, GenerativeModel)
+    tune_allocator()
+    place = choose_device(device)
+    model.to(place)
+    extractor = None
+    if isinstance(model, Draws) and len(train):
+        extractor = extractor_of(
+            train, channels=model.config.channels, size=model.config.size, classes=run.classes().names,
+            seed=config.seed, path=run.folder / "features.safetensors", device=place,
+        )  # fmt: skip
+
+    def told(what: str, done: int, of: int) -> None:
+        if progress:
+            progress(done, of)
+
+    evaluation = examine(model, train, held_back, extractor=extractor, seed=config.seed, device=place, progress=told)
+    rows = run.read_metrics()
+    write_atomically(run.evaluation_path, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
+    report = write_generative_report(
+        run.report_path,
+        GenerativeReportData(
+            name=run.name,
+            evaluation=evaluation,
+            config_text=run.config_path.read_text(encoding="utf-8"),
+            rows=rows,
+            split=label,
+            counts={key: value for key, value in run.read_data().items() if isinstance(value, int)},
+            seconds=max((row.get("time", 0.0) for row in rows), default=None),
+            device=describe(place),
+            samples=read_samples(run.samples_path),
+        ),
+    )
+    return Evaluated(evaluation, label, len(held_back), report)
+
+
+def _held_back(
+    run: Run, config: Config, given: str | Path | np.ndarray | None, split: str | None
+) -> tuple[Samples, Samples, str]:
+    """The pictures that the run learnt from, those to measure on, and what to call these."""
+    if split not in (None, "train", "validation", "test"):
+        raise UsageError(f"--split {split}: choose train, validation or test.")
+    array = Array(given) if isinstance(given, np.ndarray) else None
+    if given is not None and array is None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"folder": str(given)})})
+    sets = open_for(config, array)
+    own = run.read_data().get("fingerprint") == sets.fingerprint()
+    if given is not None and not own and split is None:
+        whole = config.model_copy(update={"data": config.data.model_copy(update={"validation": 0.0, "test": 0.0})})
+        everything, none = generators.parts(config, open_for(whole, array))
+        return none, everything, "the array" if array else str(given)
+    label = split or ("test" if len(sets.test) else "validation")
+    train, held_back = generators.parts(config, sets, label)
+    if not len(held_back):
+        raise DataError(f"no picture of {config.data.folder} was held back for {label}; give others with --data.")
+    return train, held_back, label
 
 
 def _counted(samples: Readable, progress: Callable[[int, int], None] | None) -> Iterator[Sample]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from intarsia.data.augment import AugmentConfig
-from intarsia.data.batches import Cached, batches, collate, permutation, to_tensor
+from intarsia.data.augment import AugmentConfig, augment
+from intarsia.data.batches import Cached, batches, changes_nothing, collate, make_batch, permutation, to_tensor
 from intarsia.records import IGNORE, Batch, Sample
 
 CONFIG = AugmentConfig(crop=(16, 24), rotate=20.0, rare_crops=0.3, mix="cutmix")
@@ -158,4 +158,35 @@ def test_overlapping_labels_are_stacked() -> None:
 def test_the_memory_format_is_as_asked_for() -> None:
     batch = first(1, workers=0)[0]
     assert batch.images.shape == (3, 3, 16, 24)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pictures_that_nothing_changes_skip_the_augmentation_and_are_what_it_would_give() -> None:
+    off = dict.fromkeys(
+        ("flip_horizontal", "brightness", "contrast", "saturation", "hue", "gamma", "blur", "noise"), 0.0
+    )
+    still = AugmentConfig(crop=(20, 30), scale=(1.0, 1.0), **off)  # type: ignore[arg-type]
+    samples = Counting(5)
+    batch = make_batch(samples, still, 4, seed=1, number=0)
+    order = permutation(5, 1, 0)[:4].tolist()
+    expected = collate([augment(samples[i], still, np.random.default_rng((1, 0, i))) for i in order])
+    assert same(batch, expected)
+    assert batch.names == tuple(map(str, order))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"flip_vertical": 0.5}, {"scale": (0.9, 1.0)}, {"tint": 0.1}, {"cutout": 0.1}, {"rotate": 1.0}, {"shadow": 0.1}],
+)
+def test_any_change_is_noticed(change: dict[str, Any]) -> None:
+    off = {name: 0.0 for name, value in AugmentConfig() if isinstance(value, float)}
+    still = AugmentConfig(**{**off, "scale": (1.0, 1.0)})  # type: ignore[arg-type]
+    assert changes_nothing(still)
+    assert not changes_nothing(still.model_copy(update=change))
+
+
+def test_pictures_of_several_types_make_one_batch() -> None:
+    one, other = np.full((4, 6, 3), 255, np.uint8), np.full((4, 6, 3), 65535, np.uint16)
+    batch = collate([Sample("a", one), Sample("b", other)], torch.channels_last)
+    assert batch.images.shape == (2, 3, 4, 6) and batch.images.eq(1).all()
     assert batch.images.is_contiguous(memory_format=torch.channels_last)

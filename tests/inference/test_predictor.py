@@ -15,7 +15,8 @@ from PIL import Image as PillowImage
 
 from intarsia.errors import DataError, OutOfMemoryError, UsageError
 from intarsia.inference import Failure, Predictor
-from intarsia.inference.predictor import ahead, as_image, fingerprint
+from intarsia.inference.predictor import ahead, fingerprint
+from intarsia.inference.reading import as_image
 from intarsia.records import IGNORE, Classes, Prediction
 
 Build = Callable[..., Predictor]

@@ -83,3 +83,17 @@ def test_applied_it_is_the_model_for_a_while(training: bool) -> None:
         look()
     assert model.training is training
     assert all(torch.equal(own[name], value) for name, value in model.state_dict().items())
+
+
+def test_it_follows_tensors_that_took_another_s_place() -> None:
+    """`to` replaces buffers and the parameters' insides; a model may be given another tensor by assignment."""
+    model = net()
+    average = MovingAverage(model, 0.0)
+    model.double().float().to(memory_format=torch.channels_last)
+    moved(model)
+    model[1].running_mean = torch.full((2,), 7.0)  # type: ignore[index]
+    average.update(model)
+    assert all(torch.equal(average.tensors[name], value) for name, value in model.state_dict().items())
+    other = net(1)
+    average.update(other)
+    assert all(torch.equal(average.tensors[name], value) for name, value in other.state_dict().items())

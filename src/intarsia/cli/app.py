@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import __version__
 from ..errors import IntarsiaError, UsageError
+from . import generative
+from .options import (
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    OutOption,
+    OverwriteOption,
+    PicturesArgument,
+    RunArgument,
+    WeightsOption,
+    pixels,
+    tell,
+)
+from .options import console as _console
 from .progress import training_bar, work_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ..runs import Run
 
 app = typer.Typer(
     name="intarsia",
@@ -31,14 +46,10 @@ app = typer.Typer(
 )
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of pictures and masks, such as images/ and masks/.")]
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, as `fit` made it.")]
 ClassesOption = Annotated[Path | None, typer.Option("--classes", help="Another classes.toml than the folder's own.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, as in config.toml: train.batch=4 (may be repeated).")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="What to compute on.")]
-WeightsOption = Annotated[Literal["best", "last"], typer.Option("--weights", help="Best at validation, or last.")]
 
 
 @app.command()
@@ -69,9 +80,9 @@ def plan(
     seed: int = 0,
 ) -> None:
     """Recommend a model, its size, loss and schedule for a folder, each choice with its reason, as a config.toml."""
-    from ..config import DataConfig
+    from ..config import Config, read_config
     from ..files import require_writable, write_atomically
-    from ..fitting import open_sets_for
+    from ..fitting import open_for
     from ..plan import make_plan
     from ..training.machine import tune_allocator
 
@@ -80,8 +91,10 @@ def plan(
     if out is not None:
         require_writable(out.parent)  # said before anything is read and measured
     tune_allocator()
-    data = DataConfig(folder=str(folder), labelled=labelled, classes=str(classes) if classes else None)
-    planned = make_plan(open_sets_for(data, seed), data, minutes, steps, device, model, seed)
+    given = {"data.folder": str(folder), "data.labelled": labelled, "data.classes": classes and str(classes)}
+    given |= {"model.name": model, "seed": seed}
+    asked = read_config(None, {key: value for key, value in given.items() if value is not None}, Config())
+    planned = make_plan(open_for(asked), asked.data, minutes, steps, device, model, seed)
     if out is None:
         print(planned.to_toml())
         return
@@ -91,7 +104,9 @@ def plan(
 
 @app.command()
 def fit(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of pictures and masks.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of pictures and masks; for generative models, of pictures.")
+    ] = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="The run's folder; by default runs/NAME of the pictures'.")
     ] = None,
@@ -109,7 +124,7 @@ def fit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration and stop.")] = False,
     report: Annotated[bool, typer.Option(help="Evaluate at the end and write report.html.")] = True,
 ) -> None:
-    """Train a segmenter; the same command again goes on where it stopped."""
+    """Train a segmenter or a generative model; the same command again goes on where it stopped."""
     from ..fitting import completed, configured, overrides_of
     from ..fitting import fit as fit_
 
@@ -133,7 +148,22 @@ def fit(
         _evaluate(fitted.run.folder, console=console)
     elif report:
         console.print(f"Evaluated before: {fitted.run.report_path}", markup=False)
-    console.print(f"Predict with:\n  intarsia predict {fitted.run.folder} PICTURES --out DIR --overlay", markup=False)
+    console.print(_next_step(fitted.run), markup=False)
+
+
+def _next_step(run: Run) -> str:
+    """What the run is good for, as a command."""
+    from ..models import MODELS
+    from ..models.contract import Draws, GenerativeModel, Mends
+
+    kind = MODELS[run.model_config().name]
+    if issubclass(kind, Draws):
+        return f"Draw with:\n  intarsia generate {run.folder} --count 64 --out DIR"
+    if issubclass(kind, Mends):
+        return f"Mend with:\n  intarsia edit denoise {run.folder} PICTURES --out DIR    (or inpaint, restore)"
+    if issubclass(kind, GenerativeModel):
+        return f"Use it with:\n  intarsia edit translate {run.folder} PICTURES --out DIR"
+    return f"Predict with:\n  intarsia predict {run.folder} PICTURES --out DIR --overlay"
 
 
 @app.command()
@@ -151,7 +181,7 @@ def evaluate(
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Measure a run on labelled pictures: per class and pooled scores, calibration, report.html."""
+    """Measure a run on pictures it did not learn from: scores, verdicts, report.html."""
     _evaluate(run, folder, split, names, flips, weights, device, json_)
 
 
@@ -175,8 +205,8 @@ def _evaluate(run: Path, *options: Any, console: Console | None = None) -> None:
 @app.command()
 def predict(
     run: RunArgument,
-    pictures: Annotated[list[str], typer.Argument(help="Files, folders or patterns such as 'scans/**/*.tif'.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the answers.")],
+    pictures: PicturesArgument,
+    out: OutOption,
     overlay: Annotated[bool, typer.Option(help="Also the pictures with the classes laid over.")] = False,
     probabilities: Annotated[bool, typer.Option(help="Also each class's probability, 16-bit TIFF.")] = False,
     uncertainty: Annotated[bool, typer.Option(help="Also where the answer is unsure, 16-bit PNG.")] = False,
@@ -185,17 +215,16 @@ def predict(
     tile: Annotated[
         int | None, typer.Option(help="Side of a tile in pixels; by default whole pictures where they fit.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the answers of another model.")] = False,
+    overwrite: OverwriteOption = False,
     weights: WeightsOption = "best",
-    limit: Annotated[float, typer.Option(help="Megapixels beyond which a file is refused.")] = 300,
+    limit: LimitOption = 300,
     device: DeviceOption = "auto",
 ) -> None:
     """Segment pictures of any size; goes on past broken files, and resumes where it stopped."""
     from ..api import load
     from ..inference.folder import predict_files
 
-    if not 0 < limit < math.inf:
-        raise UsageError(f"--limit {limit:g} lets no picture through, or any; give a number of megapixels above 0.")
+    most = pixels(limit)
     console = _console()
     predictor = load(
         run,
@@ -204,20 +233,14 @@ def predict(
         flips=flips,
         scales=tuple(scale or (1.0,)),
         tile=tile,
-        limit=int(limit * 1e6),
+        limit=most,
     )
     with work_bar("predicting") as step:
         summary = predict_files(
             predictor, pictures, out, overlay=overlay, probabilities=probabilities, uncertainty=uncertainty,
             overwrite=overwrite, progress=lambda done, total, name: step(done, total),
         )  # fmt: skip
-    skipped = f", {summary.skipped} were there already" if summary.skipped else ""
-    console.print(f"{summary.done} pictures in {summary.seconds:.1f} s{skipped}: {out}", markup=False)
-    if summary.failed:
-        console.print(f"{len(summary.failed)} failed:", style="red")
-        for path, reason in summary.failed:
-            console.print(f"  {reason}" if reason.startswith(str(path)) else f"  {path}: {reason}", markup=False)
-        raise typer.Exit(3)
+    tell(summary, out, console)
 
 
 @app.command()
@@ -257,6 +280,9 @@ def demo(
         run_demo(out, minutes, seed, console, show)
 
 
+app.add_typer(generative.app)
+
+
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
@@ -289,9 +315,3 @@ def _settings(pairs: list[str] | None) -> dict[str, str]:
             raise UsageError(f"--set {pair} has no value; write it as --set train.batch=4.")
         settings[key.strip()] = value.strip()
     return settings
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)

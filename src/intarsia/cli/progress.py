@@ -34,6 +34,8 @@ def training_bar(console: Console) -> Iterator[Show]:
     """Shows share done, time left, pictures a second, loss and the scores so far."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+    from ..models.contract import SemanticModel
+
     columns = (
         TextColumn("training"),
         BarColumn(bar_width=24),
@@ -51,15 +53,23 @@ def training_bar(console: Console) -> Iterator[Show]:
             share = progress.share
             known = share > 0 and progress.step > 3  # the first steps take longer than any other
             left = f"{duration(progress.seconds * (1 - share) / share)} left · " if known else ""
-            loss = losses.get("train/total", next(iter(losses.values()), math.nan))
-            best = f" · mean IoU {progress.best:.3f}" if math.isfinite(progress.best) else ""
-            words = f"{left}step {progress.step} · {speed:.1f} pictures/s · loss {loss:.3f}{best}"
+            name = "mean IoU" if isinstance(training.model, SemanticModel) else "best score"
+            best = f" · {name} {progress.best:.3f}" if math.isfinite(progress.best) else ""
+            words = f"{left}step {progress.step} · {speed:.1f} pictures/s · {_totals(losses)}{best}"
             bar.update(task, completed=share, description=words, visible=True)
             if not console.is_terminal and time.monotonic() - last > LINE_SECONDS:
                 last = time.monotonic()
                 console.print(f"{share:4.0%} {words}")
 
         yield show
+
+
+def _totals(losses: dict[str, float]) -> str:
+    """{"train/total": 0.2} -> "loss 0.200"; of a model with several parts, each part's."""
+    if "train/total" in losses:
+        return f"loss {losses['train/total']:.3f}"
+    parts = {key.split("/")[1]: value for key, value in losses.items() if key.endswith("/total")}
+    return " · ".join(f"{part} {value:.3f}" for part, value in parts.items())
 
 
 def duration(seconds: float) -> str:

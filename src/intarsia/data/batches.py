@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from threading import Lock
 from typing import Protocol
 
@@ -99,22 +100,37 @@ def make_batch(
 ) -> Batch:
     """Batch number `number` of the endless sequence that `seed` gives."""
     count = len(samples)
+    still = changes_nothing(config)
     crops = []
     for place in range(number * size, (number + 1) * size):
         epoch = place // count
         index = int(permutation(count, seed, epoch)[place % count])
-        crops.append(augment(samples[index], config, np.random.default_rng((seed, epoch, index)), rarity))
+        sample = samples[index]
+        if not (still and sample.size == config.crop):  # `augment` would draw numbers and warp for nothing
+            sample = augment(sample, config, np.random.default_rng((seed, epoch, index)), rarity)
+        crops.append(sample)
     return collate(mix(crops, config, np.random.default_rng((seed, number, 2**31))), memory_format)
 
 
+@lru_cache(maxsize=4)  # asked for each picture; batches prepared ahead may lie in two epochs
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    """(count,) the order of the samples in an epoch."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
+    """(count,) the order of the samples in an epoch, not to be written to."""
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    order.flags.writeable = False
+    return order
+
+
+@lru_cache(maxsize=4)
+def changes_nothing(config: AugmentConfig) -> bool:
+    """Whether a picture of the crop's size always comes out of `augment` as it went in."""
+    off = ("stretch", "rotate", "flip_horizontal", "flip_vertical", "transpose", "brightness", "contrast", "saturation",
+           "hue", "gamma", "tint", "shadow", "blur", "noise", "cutout")  # fmt: skip
+    return config.scale == (1.0, 1.0) and not any(getattr(config, name) for name in off)
 
 
 def collate(samples: Sequence[Sample], memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
     """One batch of samples of one size; samples without a mask get one of IGNORE."""
-    images = torch.stack([to_tensor(sample) for sample in samples]).contiguous(memory_format=memory_format)
+    images = _images(samples).contiguous(memory_format=memory_format)
     names = tuple(sample.name for sample in samples)
     labelled = torch.tensor([sample.labelled for sample in samples])
     categories = torch.tensor([IGNORE if sample.category is None else sample.category for sample in samples])
@@ -124,15 +140,28 @@ def collate(samples: Sequence[Sample], memory_format: torch.memory_format = torc
         stacked = np.stack([empty if sample.labels is None else sample.labels for sample in samples])
         labels = torch.from_numpy(stacked).float()
         return Batch(images, labels=labels, labelled=labelled, categories=categories, names=names)
-    blank = np.full(samples[0].size, IGNORE, np.int16)
-    masks = np.stack([blank if sample.mask is None else sample.mask for sample in samples])
-    long = torch.from_numpy(masks).long()
+    if all(sample.mask is None for sample in samples):
+        long = torch.full((len(samples), *samples[0].size), IGNORE)
+    else:
+        blank = np.full(samples[0].size, IGNORE, np.int16)
+        masks = np.stack([blank if sample.mask is None else sample.mask for sample in samples])
+        long = torch.from_numpy(masks).long()
     return Batch(images, masks=long, labelled=labelled, categories=categories, names=names)
 
 
 def to_tensor(sample: Sample) -> torch.Tensor:
     """(C, H, W) float32 in [0, 1], a view with channels last."""
-    image = sample.image
-    if image.dtype == np.float32:
-        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    return torch.from_numpy(image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)).permute(2, 0, 1)
+    return torch.from_numpy(_unit(np.ascontiguousarray(sample.image))).permute(2, 0, 1)
+
+
+def _images(samples: Sequence[Sample]) -> torch.Tensor:
+    """(B, C, H, W) float32 in [0, 1], a view with channels last; at once where they are of one type."""
+    if len({sample.image.dtype for sample in samples}) > 1:
+        return torch.stack([to_tensor(sample) for sample in samples])
+    return torch.from_numpy(_unit(np.stack([sample.image for sample in samples]))).permute(0, 3, 1, 2)
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    if values.dtype == np.float32:
+        return values
+    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)

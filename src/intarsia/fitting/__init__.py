@@ -7,6 +7,8 @@ generators.py   the same for a generative model
 """
 
 from .training import Fitted, fit, start_from
-from .wishes import completed, configured, open_sets_for, overrides_of
+from .wishes import Array, completed, configured, open_for, open_sets_for, overrides_of
 
-__all__ = ["Fitted", "completed", "configured", "fit", "open_sets_for", "overrides_of", "start_from"]
+__all__ = [
+    "Array", "Fitted", "completed", "configured", "fit", "open_for", "open_sets_for", "overrides_of", "start_from",
+]  # fmt: skip

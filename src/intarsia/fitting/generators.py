@@ -13,6 +13,7 @@ from ..data.stack import Stack
 from ..errors import UsageError
 from ..models.contract import GenerativeModel
 from ..runs import Run
+from ..training.generation import Yardstick, quick_scores, sheet
 from ..training.loop import Training
 from ..training.verdicts import Verdict
 from ..training.watchers import Scores
@@ -75,12 +76,9 @@ def course(
     say: Callable[[str], None],
 ) -> Course:
     """Learns from all training pictures (where it needs masks, from the labelled ones); is scored on held-back ones."""
-    from ..training.features import Extractor
-    from ..training.generation import quick_scores, sheet
-
     train, held_back = parts(config, sets)
     looked_at = Cached(some(held_back, config.data.validation_pictures), config.data.cache_megabytes / 4)
-    extractors: list[Extractor] = []  # learnt when it is first needed
+    extractors: list[Yardstick] = []  # what drawn pictures are measured by: learnt when it is first needed
     heard: dict[str, str] = {}
 
     def score(training: Training) -> Scores:

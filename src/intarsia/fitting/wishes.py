@@ -115,7 +115,7 @@ def _planned(overrides: dict[str, Any], say: Say, array: Array | None) -> tuple[
     timed = all(value is None for value in budget)
     model = asked.model.name if "model.name" in overrides else None
     sets = open_for(asked, array)
-    plan = make_plan(sets, data, device=device, model=model, seed=seed, measure=timed, wishes=asked.model)
+    plan = make_plan(sets, data, device=device, model=model, seed=seed, measure=timed)
     height, width = plan.config.augment.crop
     say(f"planned: {plan.config.model.name}, crops of {height}x{width}, batches of {plan.config.train.batch}")
     kept = {key: why for key, why in plan.reasons.items() if not any(_covers(given, key) for given in overrides)}

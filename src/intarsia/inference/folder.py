@@ -16,23 +16,21 @@ Each file is written whole or not at all, and a picture's mask is its last: a pi
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from .. import drawing
 from ..drawing import encode_png, file_names, to_uint16, write_grey16, write_labels, write_mask, write_probabilities
-from ..errors import DataError, UsageError
-from ..files import Lock, make_folder, remove_file, remove_parts, require_writable, write_atomically
+from ..files import make_folder, remove_file, write_atomically
 from ..records import Classes, Image, Labels, Mask
 from .inputs import Input, find_inputs, give_names
 from .predictor import Failure, Predictor, ahead, attempt
+from .record import Record, writing
 
 MASKS, LABELS, OVERLAYS, UNCERTAINTY, PROBABILITIES = "masks", "labels", "overlays", "uncertainty", "probabilities"
 
@@ -105,10 +103,7 @@ def predict_files(
     out = Path(out)
     found = find_inputs(inputs, out)
     wanted = Wanted(out, predictor.classes, overlay, uncertainty, probabilities)
-    require_writable(out)
-    with Lock(out / ".lock"):
-        for folder in (out, *(each for each in out.rglob("*") if each.is_dir())):
-            remove_parts(folder, alone=True)
+    with writing(out):
         waiting = _prepare(predictor, found, wanted, overwrite)
         skipped = len(found) - len(waiting)
         failed: list[tuple[Path, str]] = []
@@ -122,56 +117,15 @@ def predict_files(
 
 def _prepare(predictor: Predictor, found: list[Input], wanted: Wanted, overwrite: bool) -> dict[str, Path]:
     """The pictures still to do, by name, after `prediction.json` says what stands in the folder from now on."""
-    record = wanted.out / "prediction.json"
-    settings = predictor.settings()
-    old = _read_record(record, overwrite)
-    pictures: dict[str, dict[str, Any]] = old["pictures"]
-    if old["settings"] not in (None, settings):
-        if not overwrite:
-            differing = [key for key in settings if settings[key] != old["settings"].get(key)]
-            raise UsageError(
-                f"{wanted.out} holds answers of another model or other settings (other {', '.join(differing)}); "
-                "choose another folder, or overwrite them."
-            )
-        for name in pictures:
-            _remove(wanted, name)
-        pictures = {}
-    waiting = {}
-    names = give_names(found, {name: entry["source"] for name, entry in pictures.items()})
-    for name, picture in names.items():
-        entry = picture.entry()
-        files = wanted.files(name)
-        if pictures.get(name) == entry and all(file.is_file() for file in files) and not overwrite:
-            continue
-        if name not in pictures and not overwrite and any(file.exists() for file in files):
-            raise UsageError(
-                f"{next(file for file in files if file.exists())} stands there already and is not from here; "
-                "choose another folder, or overwrite it."
-            )
-        if pictures.get(name) != entry or overwrite:
-            _remove(wanted, name)  # before the record says otherwise: a kill in between costs work, not truth
-        pictures[name] = entry
-        waiting[name] = picture.path
-    text = json.dumps({"settings": settings, "pictures": pictures}, indent=1)
-    write_atomically(record, text.encode())
-    return waiting
-
-
-def _read_record(record: Path, overwrite: bool) -> dict[str, Any]:
-    """`settings` (None where nothing stands there yet) and `pictures` of the folder's `prediction.json`."""
-    empty: dict[str, Any] = {"settings": None, "pictures": {}}
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        known = {name: {"source": str(entry["source"]), **entry} for name, entry in content["pictures"].items()}
-        if any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in known):
-            raise ValueError("it names files outside its folder")
-        return {"settings": dict(content["settings"]), "pictures": known}
-    except FileNotFoundError:
-        return empty
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if overwrite:
-            return empty
-        raise DataError(f"{record} can't be understood: {error}. Choose another folder, or overwrite it.") from error
+    record = Record(wanted.out / "prediction.json", overwrite)
+    names = give_names(found, record.sources())
+    waiting = record.begin(
+        predictor.settings(),
+        {name: picture.entry() for name, picture in names.items()},
+        wanted.files,
+        partial(_remove, wanted),
+    )
+    return {name: names[name].path for name in waiting}
 
 
 def _remove(wanted: Wanted, name: str) -> None:

@@ -31,10 +31,12 @@ class Input:
         return {"source": source, "bytes": state.st_size, "modified": state.st_mtime_ns}
 
 
-def find_inputs(inputs: Sequence[str | Path], out: Path) -> list[Input]:
+def find_inputs(
+    inputs: Sequence[str | Path], out: Path | None = None, suffixes: frozenset[str] = SUFFIXES
+) -> list[Input]:
     """The pictures, each once, sorted by name; nothing that lies in `out`, and no hidden file or folder.
 
-    A file is taken as it is; of folders and patterns, what has a picture's suffix. Raises DataError for an input
+    A file is taken as it is; of folders and patterns, what has one of the suffixes. Raises DataError for an input
     that gives no picture.
     """
     found: dict[Path, Input] = {}
@@ -43,13 +45,15 @@ def find_inputs(inputs: Sequence[str | Path], out: Path) -> list[Input]:
         if each.is_file():
             single.append(each)
         elif each.is_dir():
-            below = [file for file in _below(each) if _is_picture(file, out)]
+            below = [file for file in _below(each) if _is_picture(file, out, suffixes)]
             found |= {file.resolve(): Input(file, _name(file, each)) for file in below}
-            _some(below, f"the folder {each}")
+            _some(below, f"the folder {each}", suffixes)
         else:
-            matches = [file for file in map(Path, glob.glob(str(each), recursive=True)) if _is_picture(file, out)]
+            matches = [
+                file for file in map(Path, glob.glob(str(each), recursive=True)) if _is_picture(file, out, suffixes)
+            ]
             single += matches
-            _some(matches, f"{each}, which is no file or folder, as a pattern")
+            _some(matches, f"{each}, which is no file or folder, as a pattern", suffixes)
     if single:
         shared = Path(os.path.commonpath([file.absolute().parent for file in single]))
         for file in single:
@@ -87,9 +91,10 @@ def _below(folder: Path) -> list[Path]:
     return files
 
 
-def _is_picture(file: Path, out: Path) -> bool:
+def _is_picture(file: Path, out: Path | None, suffixes: frozenset[str]) -> bool:
     visible = not file.name.startswith(".")
-    return visible and file.suffix.lower() in SUFFIXES and not file.is_dir() and not _lies_in(file, out)
+    known = file.suffix.lower() in suffixes and not file.is_dir()
+    return visible and known and not (out is not None and _lies_in(file, out))
 
 
 def _lies_in(file: Path, folder: Path) -> bool:
@@ -104,6 +109,6 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _some(files: Sequence[Path], where: str) -> None:
+def _some(files: Sequence[Path], where: str, suffixes: frozenset[str]) -> None:
     if not files:
-        raise DataError(f"no pictures were found in {where}; expected files named {', '.join(sorted(SUFFIXES))}.")
+        raise DataError(f"no pictures were found in {where}; expected files named {', '.join(sorted(suffixes))}.")

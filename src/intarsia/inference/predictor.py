@@ -17,20 +17,18 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image as PillowImage
-from PIL import ImageOps
 from torch import Tensor, nn
 
-from ..data.read import LIMIT_PIXELS, as_channels, read_image, to_float
+from ..data.read import LIMIT_PIXELS, as_channels, to_float
 from ..errors import DataError, IntarsiaError, NumericError, OutOfMemoryError, UsageError
 from ..models.contract import SemanticModel
 from ..records import Classes, Image, Prediction
+from .reading import Picture, read_picture
 from .tiling import Sliceable, Tiling, predict_rows
 
 BYTES_A_PIXEL = 4096  # that a network is taken to need for each pixel at once: a thousand float32 values
 WHOLE_CPU = 4_000_000  # pixels; larger pictures are no faster whole, and the memory has other users
 
-Picture = str | Path | np.ndarray | PillowImage.Image | Tensor
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -62,10 +60,7 @@ class Predictor:
         batch: int = 1,  # tiles at a time; more than 1 pays on a GPU only
         limit: int = LIMIT_PIXELS,  # pixels beyond which a file is refused
     ) -> None:
-        if device not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"the device {device!r} is unknown; choose auto, cpu or cuda.")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("the device cuda was asked for, but PyTorch finds no GPU here; choose auto or cpu.")
+        self.device = device_named(device)
         if not scales or min(scales) <= 0 or temperature <= 0:
             raise UsageError(
                 f"scales ({scales}) and temperature ({temperature}) must be above 0; give at least one scale."
@@ -76,9 +71,6 @@ class Predictor:
                 f"the model's classes {kinds[model.overlapping]}, but the class list says that they "
                 f"{kinds[classes.overlapping]}; give the class list that the model was trained with."
             )
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.model.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
         self.classes = classes
@@ -124,19 +116,7 @@ class Predictor:
 
     def read(self, picture: Picture) -> Image:
         """A picture of any accepted kind as (H, W, C) uint8, uint16 or float32 in [0, 1], which the model can take."""
-        if isinstance(picture, str | Path):
-            image, name = read_image(picture, self.limit), str(picture)
-        elif isinstance(picture, PillowImage.Image):
-            image, name = as_image(_from_pillow(picture)), "the picture"
-        elif isinstance(picture, Tensor):
-            image, name = as_image(np.moveaxis(picture.detach().cpu().numpy(), 0, -1)), "the tensor"
-        else:
-            image, name = as_image(picture), "the array"
-        try:
-            as_channels(image[:1, :1], self.channels)
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from None
-        return image
+        return read_picture(picture, self.channels, self.limit)
 
     def strips(self, image: Sliceable, name: str = "picture") -> Iterator[Prediction]:
         """The answer in strips of full width, from top to bottom, for pictures too large to hold at once.
@@ -206,26 +186,15 @@ class Predictor:
         return probabilities if scale == 1 else F.interpolate(probabilities, size, mode="bilinear")
 
 
-def as_image(array: np.ndarray) -> Image:
-    """An array (H, W) or (H, W, C) as (H, W, C) uint8, uint16 or float32 in [0, 1]; DataError for any other."""
-    image = array[..., None] if array.ndim == 2 else array
-    if image.ndim != 3 or image.size == 0:
-        raise DataError(f"a picture has the shape (H, W) or (H, W, C), but the array has {array.shape}.")
-    if image.dtype == np.bool_:
-        return image.astype(np.uint8) * 255
-    if image.dtype in (np.uint8, np.uint16):
-        return image
-    if image.dtype.kind == "f":
-        low, high = image.min(), image.max()
-        if low >= 0 and high <= 1:  # neither holds for what is not a number
-            return image.astype(np.float32, copy=False)
-        raise DataError(
-            f"a float picture holds numbers in [0, 1], but the array has {low:g}..{high:g}; "
-            "divide it by the largest value that your instrument gives."
-        )
-    raise DataError(
-        f"a picture is uint8, uint16, bool or float, but the array is {image.dtype}; convert it to one of these."
-    )
+def device_named(name: str) -> torch.device:
+    """The device `name`; of "auto" a GPU where there is one. Raises UsageError for one that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"the device {name!r} is unknown; choose auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("the device cuda was asked for, but PyTorch finds no GPU here; choose auto or cpu.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -261,21 +230,6 @@ def attempt(path: Path, work: Callable[[], Result]) -> Result | Failure:
         return Failure(path, error)
     except MemoryError:
         return Failure(path, OutOfMemoryError(f"{path} does not fit into memory; cut it into smaller pictures."))
-
-
-def _from_pillow(picture: PillowImage.Image) -> np.ndarray:
-    """The pixels as displayed: palette and CMYK as RGB, without alpha, 16-bit grey as uint16."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(
-                f"a Pillow picture of mode {picture.mode} holds 0..65535 here, but has {values.max()}; rescale it."
-            )
-        return values.astype(np.uint16)
-    if picture.mode in ("L", "RGB", "F", "1"):
-        return np.asarray(picture)
-    return np.asarray(picture.convert("L" if picture.mode in ("LA", "La") else "RGB"))
 
 
 def _whole(device: torch.device) -> int:

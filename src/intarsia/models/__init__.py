@@ -6,6 +6,22 @@ from typing import Annotated
 from pydantic import Field
 
 from .contract import Model, ModelConfig, SemanticConfig, SemanticModel
+from .generative import (
+    GAN,
+    VAE,
+    VAEGAN,
+    VQVAE,
+    Autoencoder,
+    AutoencoderConfig,
+    Diffusion,
+    DiffusionConfig,
+    GANConfig,
+    Pix2Pix,
+    Pix2PixConfig,
+    VAEConfig,
+    VAEGANConfig,
+    VQVAEConfig,
+)
 from .semantic import (
     FCN,
     DeepLab,
@@ -25,10 +41,28 @@ MODELS: dict[str, type[Model]] = {
     "segnet": SegNet,
     "deeplab": DeepLab,
     "fc_densenet": FCDenseNet,
+    "autoencoder": Autoencoder,
+    "gan": GAN,
+    "pix2pix": Pix2Pix,
+    "vae_gan": VAEGAN,
+    "diffusion": Diffusion,
+    "vqvae": VQVAE,
+    "vae": VAE,
 }
 
 AnyModel = Annotated[
-    FCNConfig | UNetConfig | SegNetConfig | DeepLabConfig | FCDenseNetConfig,
+    FCNConfig
+    | UNetConfig
+    | SegNetConfig
+    | DeepLabConfig
+    | FCDenseNetConfig
+    | AutoencoderConfig
+    | GANConfig
+    | Pix2PixConfig
+    | VAEGANConfig
+    | DiffusionConfig
+    | VQVAEConfig
+    | VAEConfig,
     Field(discriminator="name"),
 ]
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..data.fingerprint import Fingerprint
 from ..data.pictures import PictureSets
 from ..data.sets import Sets
-from ..models import MODELS, AnyModel
+from ..models import MODELS
 from ..models.contract import Draws
 
 CPU_PIXELS, GPU_PIXELS = 64 * 64, 128 * 128  # of a whole picture that is drawn
@@ -17,7 +17,7 @@ SMALL = 64  # pictures with no longer side are learnt from as they are
 
 
 def rules(
-    sets: Sets | PictureSets, picture: Fingerprint, device: str, model: str, wishes: AnyModel | None
+    sets: Sets | PictureSets, picture: Fingerprint, device: str, model: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Settings as a tree, and reasons by dotted name."""
     kind, cpu = MODELS[model], device == "cpu"

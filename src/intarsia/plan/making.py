@@ -11,7 +11,7 @@ from ..config import Config, DataConfig, to_toml, validate
 from ..data.fingerprint import Fingerprint, combine
 from ..data.pictures import PictureSets
 from ..data.sets import Sets
-from ..models import MODELS, AnyModel, build
+from ..models import MODELS, build
 from ..models.contract import GenerativeModel
 from ..records import Batch
 from ..training.loop import batches_a_step, prepare, train
@@ -46,18 +46,16 @@ def make_plan(
     model: str | None = None,
     seed: int = 0,
     measure: bool = True,
-    wishes: AnyModel | None = None,
 ) -> Plan:
     """The plan for a folder's training part.
 
     minutes, steps: the budget; neither: by rule. With minutes, steps are worked out from a measured step, so that the
-    run is repeatable; `intarsia fit --minutes` goes by the clock instead. measure False: no step is timed. wishes: what
-    the user has set of the model, where that decides other things.
+    run is repeatable; `intarsia fit --minutes` goes by the clock instead. measure False: no step is timed.
     """
     picture = combine(sets.measures, len(sets.classes))
     device = choose_device(device)
     if model is not None and model in MODELS and issubclass(MODELS[model], GenerativeModel):
-        tree, reasons = generators.rules(sets, picture, device, model, wishes)
+        tree, reasons = generators.rules(sets, picture, device, model)
     else:
         assert isinstance(sets, Sets)
         tree, reasons = segmenters.rules(sets, picture, device, model)
@@ -129,6 +127,8 @@ def _noise(config: Config, height: int, width: int) -> Batch:
 
 
 def _default_minutes(picture: Fingerprint, device: str) -> float:
-    """More pictures of more classes repay more time; a processor gets at most 45 minutes, a GPU 20."""
+    """More masks of more classes repay more time; a processor gets at most 45 minutes, a GPU 20. Without masks: 10."""
+    if not picture.labelled:
+        return 10.0
     wish = 5 + picture.labelled * (1 + 0.1 * len(picture.class_pixels)) / 20
     return float(min(20 if device == "cuda" else 45, round(wish)))

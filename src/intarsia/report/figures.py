@@ -18,6 +18,7 @@ from .wording import duration
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 42  # margins; below stand two lines: the step, and the time it was reached
 MOST_POINTS = 240  # of a line; more can't be told apart at this size
+MOST_BARS = 128  # of a bar chart; thinner ones can't be told apart
 MOST_MARKS = 60  # up to so many points a line shows each as a dot that names its value
 
 
@@ -28,6 +29,15 @@ class Line:
     name: str
     x: np.ndarray  # (N,) float64, rising
     y: np.ndarray  # (N,) float64, finite
+    colour: int = 1  # 1..6, a colour of the style sheet
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: what it stands for, and its length."""
+
+    name: str
+    value: float  # finite, >= 0
     colour: int = 1  # 1..6, a colour of the style sheet
 
 
@@ -89,6 +99,44 @@ def sparkline(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> str:
         '<svg class="spark" viewBox="0 0 80 20" aria-hidden="true">'
         f'<polyline class="line c1" points="{points}"/>{dot}</svg>'
     )
+
+
+def bar_chart(title: str, bars: Sequence[Bar], unit: str, what: str, names: Sequence[str] = ()) -> str:
+    """A `<figure>` of bars side by side, all from 0 upwards, in the order given; empty without any.
+
+    what: the bars stand for, in the plural. names: of the colours 1, 2, … for the legend. Beyond MOST_BARS, neighbours
+    are drawn as their mean.
+    """
+    if not bars:
+        return ""
+    height = 210  # user units
+    shown = [(piece[0], float(np.mean([each.value for each in piece]))) for piece in _pieces(bars, MOST_BARS)]
+    ticks = _ticks(0.0, max((value for _, value in shown), default=0) or 1.0, 4)
+    scale = _Scale(1.0, 0.0, ticks[-1], bottom=height - 26)
+    parts = []
+    for value in ticks:
+        y = scale.down(value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(LEFT - 7, y + 4, _short(value), "end"))
+    room = (WIDTH - RIGHT - LEFT) / len(shown)
+    gap = min(3.0, room / 4)
+    for i, (bar, value) in enumerate(shown):
+        top = scale.down(value)
+        box = f'x="{LEFT + i * room + gap / 2:.2f}" y="{top:.2f}" width="{room - gap:.2f}"'
+        told = f"<title>{escape(bar.name)}: {value:.4g} {escape(unit)}</title>" if len(shown) == len(bars) else ""
+        parts.append(f'<rect class="column c{bar.colour}" {box} height="{scale.bottom - top:.2f}">{told}</rect>')
+    grouped = "" if len(shown) == len(bars) else f", a bar is the mean of about {len(bars) / len(shown):.0f}"
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, height - 8, f"{len(bars):,} {what}{grouped}"))
+    values = np.array([each.value for each in bars])
+    described = f"{title}: {len(bars)} values from {values.min():.3g} to {values.max():.3g} {unit}."
+    legend = _legend([(name, colour) for colour, name in enumerate(names, start=1)])
+    return _figure(f"{title}, {unit}", described, "".join(parts), height, legend)
+
+
+def _pieces(bars: Sequence[Bar], most: int) -> list[list[Bar]]:
+    if len(bars) <= most:
+        return [[bar] for bar in bars]
+    return [[bars[i] for i in piece] for piece in np.array_split(np.arange(len(bars)), most)]
 
 
 def reliability_chart(title: str, curves: Mapping[str, Reliability]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -30,14 +31,19 @@ def page(data: ReportData) -> str:
             sections.run,
         )
     )
-    titles = re.findall(r'<section id="(\w+)"><h2>(.*?)</h2>', body)
+    return document(data.name, sections.headline(data), body, data.written)
+
+
+def document(name: str, headline_html: str, body_html: str, written: datetime) -> str:
+    """A whole page that needs nothing else, with links to the sections that it has."""
+    titles = re.findall(r'<section id="(\w+)"><h2>(.*?)</h2>', body_html)
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in titles)
     style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(data.name)} · Intarsia</title><style>{style}</style></head>"
-        f'<body><header>{sections.headline(data)}<nav aria-label="Sections">{links}</nav></header>'
-        f"<main>{body}</main>"
-        f"<footer>Written by Intarsia on {data.written:%d %B %Y, %H:%M}.</footer></body></html>\n"
+        f"<title>{escape(name)} · Intarsia</title><style>{style}</style></head>"
+        f'<body><header>{headline_html}<nav aria-label="Sections">{links}</nav></header>'
+        f"<main>{body_html}</main>"
+        f"<footer>Written by Intarsia on {written:%d %B %Y, %H:%M}.</footer></body></html>\n"
     )

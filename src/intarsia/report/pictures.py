@@ -14,6 +14,7 @@ from ..records import IGNORE, Classes
 from ..training.evaluation import Example
 
 ATTEMPTS = ((640, 85), (640, 70), (448, 65), (320, 60), (224, 50), (160, 40))  # longest side, WebP quality
+SMALL = 96  # longest side of pictures that are enlarged on the page, and keep square pixels there
 
 # Dark to bright, each step lighter than the one before: readable in grey and by the colour-blind.
 RAMP = np.array([(10, 8, 30), (72, 20, 96), (160, 44, 96), (226, 96, 60), (250, 176, 70), (253, 246, 200)], np.float32)

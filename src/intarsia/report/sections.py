@@ -177,15 +177,15 @@ def training(data: ReportData) -> str:
     terms = terms if len(terms) > 1 else []  # a single one is the total itself
     charts = [
         line_chart("Validation mean IoU", [score], times=times, percent=True, best=True),
-        line_chart("Loss", losses, times=times, logarithmic=_is_wide(losses)),
-        line_chart("Terms of the training loss", terms, times=times, logarithmic=_is_wide(terms)),
+        line_chart("Loss", losses, times=times, logarithmic=is_wide(losses)),
+        line_chart("Terms of the training loss", terms, times=times, logarithmic=is_wide(terms)),
         line_chart("Learning rate", [rate], times=times),
     ]
     drawn = "".join(charts)
     return section("training", "Training", f'<div class="charts">{drawn}</div>' if drawn else "")
 
 
-def _is_wide(lines: Sequence[Line]) -> bool:
+def is_wide(lines: Sequence[Line]) -> bool:
     values = np.concatenate([line.y for line in lines]) if lines else np.empty(0)
     return len(values) > 0 and bool(values.min() > 0) and float(values.max() / values.min()) > WIDE
 
@@ -282,11 +282,11 @@ def run(data: ReportData) -> str:
         told["Device"] = data.device
     if data.versions:
         told["Versions"] = ", ".join(f"{name} {version}" for name, version in data.versions.items())
-    text = f"<h3>Configuration</h3><pre>{_toml(data.config_text)}</pre>" if data.config_text.strip() else ""
+    text = f"<h3>Configuration</h3><pre>{toml_text(data.config_text)}</pre>" if data.config_text.strip() else ""
     return section("run", "Data and run", facts(told) + text)
 
 
-def _toml(text: str) -> str:
+def toml_text(text: str) -> str:
     """Escaped TOML with its headings bold and its comments slanted."""
     lines = []
     for line in text.strip().splitlines():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +25,20 @@ class MovingAverage:
         """Forgets everything but the model's weights of this moment."""
         self.updates = 0
         self.tensors = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.model, self.places = model, _places(model, self.tensors)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        current = model.state_dict()
-        smooth = [name for name, value in current.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.tensors[n] for n in smooth], [current[n] for n in smooth], 1 - decay)
-        for name in current.keys() - set(smooth):
-            self.tensors[name].copy_(current[name])
+        if model is not self.model:
+            self.model, self.places = model, _places(model, self.tensors)
+        pairs = [(mine, table[key]) for mine, (table, key) in zip(self.tensors.values(), self.places, strict=True)]
+        smooth = [(mine, current) for mine, current in pairs if mine.is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in smooth], [current for _, current in smooth], 1 - decay)
+        for mine, current in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(current)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
@@ -47,3 +52,15 @@ class MovingAverage:
         finally:
             model.load_state_dict(kept)
             model.train(training)
+
+
+def _places(model: nn.Module, names: Iterable[str]) -> list[tuple[dict[str, Any], str]]:
+    """Where each tensor of the state lives: the table of its module and its key there. A state_dict made anew at each
+    step is a tenth of a small model's step."""
+    found = {
+        f"{prefix}.{key}" if prefix else key: (table, key)
+        for prefix, module in model.named_modules(remove_duplicate=False)
+        for table in (module._parameters, module._buffers)
+        for key in table
+    }
+    return [found[name] for name in names]

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from lightning.fabric import Fabric
 from torch import nn
+from torch.nn.utils import get_total_norm
 
 from ..errors import NumericError, OutOfMemoryError
 from ..models.contract import Losses, Model
@@ -81,7 +82,8 @@ Watcher = Callable[[Training, dict[str, Losses]], None]
 def prepare(model: Model, config: TrainConfig, seed: int, fabric: Fabric) -> tuple[Training, nn.Module]:
     """The training at its start, and the model as the device and the precision want it called."""
     parts = model.parts()
-    optimizers = {name: build_optimizer(part, config) for name, part in parts.items()}
+    fused = fabric.device.type == "cpu"  # there the others go tensor by tensor; on a GPU Fabric can't clip for it
+    optimizers = {name: build_optimizer(part, config, fused) for name, part in parts.items()}
     wrapped, *settled = fabric.setup(model, *optimizers.values())
     wrapped.mark_forward_method("loss")
     average = MovingAverage(model, config.average)
@@ -112,7 +114,7 @@ def train(
         progress.share = progress.step / steps if steps else progress.seconds / (60 * minutes)
         if progress.share >= 1:
             break
-        torch.manual_seed(training.seed * 1_000_003 + progress.step)
+        _seed(training.seed * 1_000_003 + progress.step, fabric.device)
         progress.rate = learning_rate(config, progress.share)
         micro = [next(batches).to(fabric.device) for _ in range(config.accumulate * rounds)]
         losses: dict[str, Losses] = {}
@@ -152,6 +154,14 @@ def batches_a_step(model: Model) -> int:
     return max(Counter(model.turns()).values())
 
 
+def _seed(seed: int, device: torch.device) -> None:
+    """What torch.manual_seed does, for the devices in use: asking after others is slow, on each step."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def _turn(
     training: Training,
     wrapped: nn.Module,
@@ -176,7 +186,10 @@ def _turn(
             raise NumericError(_not_finite("the loss", terms, training, batch))
         descended = terms["total"] + config.l1 * l1_norm(part) if config.l1 else terms["total"]
         fabric.backward(descended / len(micro))
-    norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip or math.inf, error_if_nonfinite=False)
+    if config.clip:
+        norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+    else:
+        norm = get_total_norm([p.grad for p in part.parameters() if p.grad is not None])
     if norm is not None and not torch.isfinite(norm) and config.precision != "16-mixed":  # fp16's scaler skips these
         raise NumericError(_not_finite("the gradient", terms, training, micro[-1]))
     optimizer.step()

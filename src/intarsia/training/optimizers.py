@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from .config import TrainConfig
 
 
-def build_optimizer(part: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer of one part. Weight decay acts on weights (two axes or more), not on biases and norms."""
+def build_optimizer(part: nn.Module, config: TrainConfig, fused: bool = False) -> torch.optim.Optimizer:
+    """The optimizer of one part. Weight decay acts on weights (two axes or more), not on biases and norms.
+
+    fused: "adam" and "adamw" update each tensor in one pass, 2 to 5 times faster on a processor.
+    """
     weights = [p for p in part.parameters() if p.ndim > 1]
     others = [p for p in part.parameters() if p.ndim <= 1]
     groups = [
@@ -30,9 +33,9 @@ def build_optimizer(part: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         case "rmsprop":
             return torch.optim.RMSprop(groups, rate, momentum=config.momentum)
         case "adam":
-            return torch.optim.Adam(groups, rate, betas=config.betas)
+            return torch.optim.Adam(groups, rate, betas=config.betas, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups, rate, betas=config.betas)
+            return torch.optim.AdamW(groups, rate, betas=config.betas, fused=fused)
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
