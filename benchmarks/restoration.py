@@ -61,9 +61,9 @@ GRIDS: dict[str, Sequence[float]] = {
     "Telea": (1, 2, 3, 5, 10),  # radius, pixels
     "Navier-Stokes": (1, 2, 3, 5, 10),  # radius, pixels
     "biharmonic": (0,),
-    "non-local means (scikit-image)": (0.4, 0.6, 0.8, 1.0, 1.2),  # h / sigma
-    "non-local means (OpenCV)": (0.6, 0.8, 1.0, 1.2, 1.5),  # h / sigma
-    "total variation": (0.5, 0.75, 1.0, 1.5, 2.0, 3.0),  # weight / sigma
+    "non-local means (scikit-image)": (0.2, 0.3, 0.4, 0.5, 0.6, 0.8),  # h / sigma
+    "non-local means (OpenCV)": (0.3, 0.4, 0.5, 0.6, 0.8, 1.0),  # h / sigma
+    "total variation": (0.3, 0.4, 0.5, 0.75, 1.0, 1.5),  # weight / sigma
 }
 
 
@@ -239,8 +239,8 @@ def main() -> None:
     tune_allocator()
 
     training, choosing, measuring = load(options)
-    choosing = choosing[:20]
     measuring = choosing if options.choose else measuring
+    choosing = choosing[:20]
     data = "mnist" if options.data == "mnist" else Path(options.data).name
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"{data}: {len(training)} pictures to train on, {len(measuring)} to measure on")

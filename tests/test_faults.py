@@ -119,8 +119,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(shell: Shell, ro
 #: kills the process before it writes the weights for the n-th time, or once validation has begun at a step
 KILL_AT_THE_END = {
     "before the last weights": "w.Checkpoint.now = lambda self, t: old(self, t) if t.progress.step < 12 else die()",
-    "before the last validation": "import intarsia.fitting.segmenters as f; f.score = lambda *a: die() if a[0].progress.step > 11 "
-    "else score(*a)",
+    "before the last validation": "import intarsia.fitting.segmenters as f; "
+    "f.score = lambda *a: die() if a[0].progress.step > 11 else score(*a)",
 }
 
 

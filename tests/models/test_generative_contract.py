@@ -23,7 +23,7 @@ SMALL_GENERATIVE: dict[str, dict[str, Any]] = {
         "alpha": 0.9,
         "sparsity": "kl",
         "corruption": {"noise": (0.0, 0.1), "holes": 0.3},
-    },  # fmt: skip
+    },
     "vae": {"name": "vae", "width": 4, "latent": 6, "features": 16, "annealing": 0.4, "free_bits": 0.1},
     "vae-dense": {
         "name": "vae",
@@ -62,7 +62,7 @@ SMALL_GENERATIVE: dict[str, dict[str, Any]] = {
         "quantizers": 2,
         "prior_width": 8,
         "prior_blocks": 1,
-    },  # fmt: skip
+    },
     "gan": {"name": "gan", "width": 4, "latent": 8, "augment": ("colour", "translation", "cutout")},
     "gan-penalty": {
         "name": "gan",
@@ -93,7 +93,7 @@ SMALL_GENERATIVE: dict[str, dict[str, Any]] = {
         "critic_width": 4,
         "critic_depth": 1,
         "game": "least_squares",
-    },  # fmt: skip
+    },
     "pix2pix-picture": {
         "name": "pix2pix",
         "task": "mask_to_picture",
@@ -101,7 +101,7 @@ SMALL_GENERATIVE: dict[str, dict[str, Any]] = {
         "width": 4,
         "critic_width": 4,
         "critic_depth": 2,
-    },  # fmt: skip
+    },
     "pix2pix-mask": {
         "name": "pix2pix",
         "task": "picture_to_mask",
@@ -109,7 +109,7 @@ SMALL_GENERATIVE: dict[str, dict[str, Any]] = {
         "width": 4,
         "critic_width": 4,
         "game": "hinge",
-    },  # fmt: skip
+    },
     "diffusion": {"name": "diffusion", "width": 8, "depth": 1, "steps": 3, "mend_steps": 3},
     "diffusion-class": {
         "name": "diffusion",
@@ -122,7 +122,7 @@ SMALL_GENERATIVE: dict[str, dict[str, Any]] = {
         "holes": 0.0,
         "mend_steps": 3,
         "patch": 2,
-    },  # fmt: skip
+    },
     "diffusion-mask": {
         "name": "diffusion",
         "width": 8,
@@ -133,7 +133,7 @@ SMALL_GENERATIVE: dict[str, dict[str, Any]] = {
         "classes": 2,
         "attention": False,
         "blocks": 2,
-    },  # fmt: skip
+    },
 }
 
 ANY_MODEL: TypeAdapter[Any] = TypeAdapter(AnyModel)
@@ -150,7 +150,7 @@ def made(case: str, seed: int = 0, **options: Any) -> GenerativeModel:
 
 
 def pictures(model: GenerativeModel, count: int = 4) -> Batch:
-    """A bright square somewhere on a dark, noisy ground; its column's half is the picture's class, its place the mask."""
+    """A bright square on a dark, noisy ground; the half that it is in is the picture's class, its place the mask."""
     channels, (height, width), classes = model.config.channels, model.config.size, max(model.config.classes, 2)
     random = torch.Generator().manual_seed(3)
     images = 0.2 * torch.rand(count, channels, height, width, generator=random)

@@ -52,7 +52,7 @@ def evaluated(channels: int = 1, side: int = 24, **changes: Any) -> GenerativeEv
         ),
         "verdicts": (
             Verdict("mode collapse", "bad", f"Of 10 classes 4 are never drawn {HOSTILE}.", "A smaller learning rate."),
-            Verdict("posterior collapse", "warning", "12 of 20 dimensions are active.", "model.free_bits = 0.1"),
+            Verdict("posterior collapse", "warning", "12 of 20 dimensions are active.", "`--set model.free_bits=0.1<`"),
             Verdict("memorising", "good", "No drawn picture is nearer to a training picture than held-back ones are."),
         ),
         "counts": {"train": 5000, "held_back": 500, "drawn": 1000},
@@ -131,6 +131,7 @@ def test_verdicts_come_first_in_words_and_say_what_to_try() -> None:
     opening = read.text[: read.text.index("Bits per dimension")]
     for words in ("In trouble", "1 alarm, 1 to watch, 1 fine", "alarm", "Mode collapse", "Try:", "A smaller learning"):
         assert words in opening
+    assert "<code>--set model.free_bits=0.1&lt;</code>" in generative_page(data())
     assert "Sound" in generative_page(data(evaluation=evaluated(verdicts=(Verdict("memorising", "good", "None."),))))
     assert "Not judged" in generative_page(data(evaluation=evaluated(verdicts=())))
 

@@ -371,6 +371,13 @@ def test_very_few_pictures_give_fewer_numbers_but_no_error(count: int) -> None:
     assert found.counts["drawn"] == count
 
 
+def test_without_training_pictures_nothing_is_said_of_copies_and_over_fitting() -> None:
+    found = examine(Variational(6), Stack(TRAIN.images[:0]), HELD, extractor=None, count=64)
+    assert {"copies", "bound_train", "frechet_distance_real"}.isdisjoint(found.to_json()["overall"])
+    assert "copies" in found.missing and math.isfinite(found["frechet_distance"]) and not found.nearest
+    assert {"memorising", "over-fitting", "likeness"}.isdisjoint(levels(found))
+
+
 # while training
 
 

@@ -308,3 +308,50 @@ def test_the_average_is_updated_each_step() -> None:
     training = trained(Line(), noise(3), 6, average=0.5)
     assert training.average.updates == 6
     assert not torch.equal(training.average.tensors["layer.weight"], training.model.state_dict()["layer.weight"])
+
+
+class Game(Model):
+    """Two parts, one with three turns a step; remembers which batches each was handed."""
+
+    Config = ModelConfig
+
+    def __init__(self) -> None:
+        super().__init__(ModelConfig())
+        self.critic, self.generator = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.seen: list[tuple[str, float]] = []
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"critic": self.critic, "generator": self.generator}
+
+    def turns(self) -> tuple[str, ...]:
+        return ("critic", "critic", "critic", "generator")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.generator(x)
+
+    def loss(self, batch: Batch, part: str = "generator") -> Losses:
+        self.seen.append((part, batch.images[0, 0, 0, 0].item()))
+        return {"total": self.parts()[part](torch.ones(1, 1)).square().sum()}
+
+
+def numbered() -> Iterator[Batch]:
+    """Batches that show their number."""
+    for number in itertools.count():
+        yield Batch(torch.full((1, 1, 2, 2), float(number)))
+
+
+def test_each_further_turn_of_a_part_gets_a_fresh_batch_and_parts_have_rates_of_their_own() -> None:
+    config = TrainConfig(
+        steps=2, optimizer="sgd", learning_rate=0.1, rates={"critic": 0.0}, schedule="constant", warmup=0.0, clip=0.0,
+        average=0.0, weight_decay=0.0, precision="32-true", device="cpu", threads=1,
+    )  # fmt: skip
+    game = Game()
+    before = {name: value.clone() for name, value in game.state_dict().items()}
+    fabric = make_fabric(config, "cpu")
+    training, wrapped = prepare(game, config, 0, fabric)
+    train(training, wrapped, fabric, numbered(), 2)
+    first, second = game.seen[:4], game.seen[4:]
+    assert first == [("critic", 0), ("critic", 1), ("critic", 2), ("generator", 0)]
+    assert second == [("critic", 3), ("critic", 4), ("critic", 5), ("generator", 3)]
+    assert torch.equal(game.critic.weight, before["critic.weight"])  # its rate is 0 times the learning rate
+    assert not torch.equal(game.generator.weight, before["generator.weight"])

@@ -109,7 +109,9 @@ def make_batch(
         if not (still and sample.size == config.crop):  # `augment` would draw numbers and warp for nothing
             sample = augment(sample, config, np.random.default_rng((seed, epoch, index)), rarity)
         crops.append(sample)
-    return collate(mix(crops, config, np.random.default_rng((seed, number, 2**31))), memory_format)
+    if config.mix != "none":
+        crops = mix(crops, config, np.random.default_rng((seed, number, 2**31)))
+    return collate(crops, memory_format)
 
 
 @lru_cache(maxsize=4)  # asked for each picture; batches prepared ahead may lie in two epochs

@@ -17,7 +17,7 @@ from ..training.generation import Reconstruction
 from ..training.verdicts import Level, Verdict
 from .data import GenerativeReportData
 from .figures import Bar, Line, bar_chart, line_chart
-from .markup import counted, facts, folded, paragraph, remark, row, scrolling, section, table
+from .markup import counted, facts, folded, paragraph, remark, row, scrolling, section, table, with_code
 from .page import document
 from .pictures import SMALL, data_address, encoded
 from .sections import is_wide, toml_text
@@ -72,10 +72,10 @@ def headline(data: GenerativeReportData) -> str:
 
 def _verdict(verdict: Verdict) -> str:
     sign, word = WORDS[verdict.level]
-    advice = f'<span class="advice"><b>Try:</b> {escape(verdict.advice)}</span>' if verdict.advice else ""
+    advice = f'<span class="advice"><b>Try:</b> {with_code(verdict.advice)}</span>' if verdict.advice else ""
     return (
         f'<li class="{verdict.level}"><span class="badge"><i aria-hidden="true">{sign}</i> {word}</span>'
-        f"<div><h3>{escape(_sentence_case(verdict.topic))}</h3><p>{escape(verdict.sentence)}</p>{advice}</div></li>"
+        f"<div><h3>{escape(_sentence_case(verdict.topic))}</h3><p>{with_code(verdict.sentence)}</p>{advice}</div></li>"
     )
 
 

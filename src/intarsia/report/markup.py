@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -16,6 +17,11 @@ def section(anchor: str, title: str, html: str) -> str:
 
 def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
+
+
+def with_code(text: str) -> str:
+    """The text with what stands between `backticks` shown as what is to be typed."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def remark(text: str) -> str:

@@ -80,9 +80,8 @@ class Yardstick:
 
     @classmethod
     def of(cls, model: GenerativeModel, train: Samples, extractor: Extractor, count: int, most: int) -> Yardstick:
-        """count: training pictures whose features and losses are measured; most: among which copies are sought."""
-        if not len(train):
-            raise DataError("there are no training pictures to compare with; give those that the model learnt from.")
+        """count: training pictures whose features and losses are measured; most: among which copies are sought. Without
+        any, nothing is measured that takes them."""
         learnt = Gathered(train, model, count)
         numbers = np.linspace(0, len(train) - 1, min(most, len(train))).astype(int)
         small = measuring.small_pictures(train, numbers, model)
@@ -158,7 +157,7 @@ def _losses(found: Found, model: GenerativeModel, held: Gathered, yardstick: Yar
     terms = measuring.losses(model, held)
     for name, values in terms.items():
         found.add(f"loss/{name}", float(np.mean(values)), f"as in training, mean over {len(held):,} held-back pictures")
-    if isinstance(model, Bounded) or len(model.parts()) > 1 or yardstick is None:
+    if isinstance(model, Bounded) or len(model.parts()) > 1 or yardstick is None or not len(yardstick.learnt):
         return
     torch.manual_seed(seed)  # the same chance for both
     learnt = measuring.losses(model, yardstick.learnt)["total"]
@@ -331,7 +330,7 @@ def _drawn(
 
 def _copies(found: Found, model: Draws, drawn: Tensor, real: Tensor, yardstick: Yardstick, whole: bool) -> None:
     if len(yardstick.small) < 2 or len(real) < 2:
-        found.missing["copies"] = "there are too few pictures to tell what is near"
+        found.missing["copies"] = "there are too few held-back or training pictures to tell what is near"
         return
     copies = measuring.copies(measuring.small(drawn), measuring.small(real), yardstick.small)
     among = f"{len(drawn):,} drawn, {len(real):,} held-back, {len(yardstick.small):,} training pictures at 32 pixels"

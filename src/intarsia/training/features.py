@@ -392,6 +392,8 @@ def shrunk(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Pictures (B, C, H, W) at that size, averaged where they get smaller."""
     if tuple(images.shape[2:]) == tuple(size):
         return images
+    if not len(images):
+        return images.new_empty(0, images.shape[1], *size)
     return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
 
 

@@ -41,7 +41,7 @@ class Gathered:
         """At most so many of the samples, evenly spread; with `told` only those that show what the model is told."""
         whole, size = Whole(samples, model.config.size), model.config.size
         self.condition: str = getattr(model.config, "condition", "none")
-        self.classes = model.config.classes
+        self.classes, self.channels, self.size = model.config.classes, model.config.channels, size
         chosen = np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int)
         self.samples = [cut(whole[int(number)], size) for number in chosen]
         if told and self.condition != "none":
@@ -62,7 +62,8 @@ class Gathered:
 
     def images(self) -> Tensor:
         """(N, C, H, W) float32 in [0, 1]."""
-        return torch.cat([batch.images for batch in self])
+        nothing = torch.empty(0, self.channels, *self.size)
+        return torch.cat([nothing, *(batch.images for batch in self)])
 
     def first(self, count: int) -> Batch:
         return collate(self.samples[:count])
@@ -286,7 +287,8 @@ def small(images: Tensor) -> np.ndarray:
 def small_pictures(samples: Samples, numbers: np.ndarray, model: GenerativeModel) -> np.ndarray:
     """`small` of those samples at the model's size, which are never in memory all at once."""
     whole, size = Whole(samples, model.config.size), model.config.size
-    return np.concatenate([small(collate([cut(whole[int(number)], size)]).images) for number in numbers])
+    nothing = small(torch.empty(0, model.config.channels, *size))
+    return np.concatenate([nothing, *(small(collate([cut(whole[int(n)], size)]).images) for n in numbers)])
 
 
 @dataclass(frozen=True)
