@@ -282,11 +282,13 @@ def main() -> None:
     for case in options.cases:
         entered = [name for name in CONTESTANTS if name != "pythae" or (there and CASES[case]["name"] == "vae")]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in entered}
-        for _ in range(options.turns):
+        for number in range(options.turns):
             for name in entered:
                 arguments = [__file__, "--one", name, case, "--seconds", str(options.seconds)]
                 arguments += ["--threads", str(options.threads), "--mnist", str(options.mnist)]
                 found[name].append(json.loads(turn(arguments, environment)[0].splitlines()[-1]))
+                speeds = "{speed:.0f} pictures/s, {cpu:.0f} a second of the processor".format(**found[name][-1])
+                print(f"turn {number + 1}: {case}: {name}: {speeds}", file=sys.stderr, flush=True)
         results[case] = {}
         print(f"\n{case:<17}{'pictures/s':>11}{'min':>8}{'max':>8}{'/cpu s':>8}{'MB':>6}   ours is as fast ... times")
         for name, turns in found.items():

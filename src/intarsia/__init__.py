@@ -4,6 +4,9 @@
     fitted = intarsia.fit("cells", minutes=10)
     intarsia.load(fitted.run.folder).predict("cell.png").overlay()
 
+    intarsia.fit("digits.npz", model="vae", run="runs/digits", minutes=5)
+    intarsia.studio("runs/digits").generate(64, seed=7)
+
 The names below are imported when they are first used: `import intarsia` itself costs nothing.
 """
 

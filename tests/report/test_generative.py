@@ -46,6 +46,9 @@ def evaluated(channels: int = 1, side: int = 24, **changes: Any) -> GenerativeEv
             (),
             (
                 Score("bits_per_dimension", 1.234, "bound with 64 samples over C H W ln 2; lower is better"),
+                Score("coverage", 0.25, "share of the real whose ball holds a drawn one"),
+                Score("coverage_real", 0.75, "the same of training pictures instead of the drawn ones"),
+                Score("bound", -1234.5, "one sample"),
                 Score("psnr", 23.4, "mean over 500 pictures; higher is better"),
                 Score(f"frechet_distance_{HOSTILE}", math.nan, f"{HOSTILE} in 64 features of a network learnt here"),
             ),
@@ -119,7 +122,7 @@ def test_the_page_is_well_formed_and_stands_alone(channels: int) -> None:
     assert not re.search(r"https?://|@import|url\(", html)
     assert "<script" not in html and HOSTILE in read.text
     assert read.sections() == [
-        "scores", "drawn", "reconstructions", "nearest", "latent", "codebook", "classes", "time", "training", "run",
+        "drawn", "reconstructions", "scores", "nearest", "latent", "codebook", "classes", "time", "training", "run",
     ]  # fmt: skip
     pictures = [value for tag, name, value in read.attributes if tag == "img" and name == "alt"]
     assert len(pictures) == 64 + 15 + 16 + 4 + 3 and all(pictures)
@@ -128,7 +131,7 @@ def test_the_page_is_well_formed_and_stands_alone(channels: int) -> None:
 
 def test_verdicts_come_first_in_words_and_say_what_to_try() -> None:
     read = Reader(generative_page(data()))
-    opening = read.text[: read.text.index("Bits per dimension")]
+    opening = read.text[: read.text.index("Not chosen by hand")]
     for words in ("In trouble", "1 alarm, 1 to watch, 1 fine", "alarm", "Mode collapse", "Try:", "A smaller learning"):
         assert words in opening
     assert "<code>--set model.free_bits=0.1&lt;</code>" in generative_page(data())
@@ -138,6 +141,9 @@ def test_verdicts_come_first_in_words_and_say_what_to_try() -> None:
 
 def test_every_number_stands_with_its_definition() -> None:
     text = Reader(generative_page(data())).text
+    assert "Coverage real" not in text and "−1,234" in text  # noqa: RUF001
+    assert text.index("Coverage") < text.index("0.25") < text.index("0.75") < text.index("Share of the real whose")
+    assert "Of real pictures: the same of training pictures" in text
     for words in ("1.234", "Bound with 64 samples", "PSNR", "23.4", "n/a", "Not measured", "no weights of Inception"):
         assert words in text
 

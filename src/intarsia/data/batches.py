@@ -8,6 +8,8 @@ shared memory to run out of, and no worker that can die.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +23,8 @@ import torch
 
 from ..records import IGNORE, Batch, Sample
 from .augment import AugmentConfig, augment, mix
+
+QUICK = 1e-3  # seconds; a batch of 64 small pictures in memory takes a third of it
 
 
 class Samples(Protocol):
@@ -66,18 +70,20 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """Endless batches of `size` augmented samples, from batch number `start` on, prepared `workers` batches ahead.
 
-    workers = 0 prepares each batch when it is asked for; the batches are the same. From the first batch on, OpenCV
-    uses no threads of its own in this process: they would fight torch's for the cores.
+    workers = 0 prepares each batch when it is asked for, as is done where that takes less than QUICK: a thread would
+    only wait for the interpreter's lock, and the model for the thread. The batches are the same. From the first batch
+    on, OpenCV uses no threads of its own in this process: they would fight torch's for the cores.
     """
     cv2.setNumThreads(0)
-    if workers == 0:
-        number = start
-        while True:
-            yield make_batch(samples, config, size, seed, number, rarity, memory_format)
-            number += 1
+    number, quickest = start, math.inf
+    while workers == 0 or quickest < QUICK or number < start + 3:
+        begin = time.perf_counter()
+        batch = make_batch(samples, config, size, seed, number, rarity, memory_format)
+        quickest = min(quickest, time.perf_counter() - begin)
+        yield batch
+        number += 1
     with ThreadPoolExecutor(workers, thread_name_prefix="intarsia-data") as pool:
         ahead: deque[Future[Batch]] = deque()
-        number = start
         try:
             while True:
                 while len(ahead) < workers + 1:

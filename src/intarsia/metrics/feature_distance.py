@@ -179,7 +179,8 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    values = x @ y.T / x.shape[1] + 1
+    return values * values * values  # a power of 3 takes ten times as long
 
 
 def _reach(points: np.ndarray, ks: tuple[int, ...]) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..drawing import grid, to_rgb8
+from ..drawing import grid
 from ..files import write_atomically
 from ..metrics.scores import Score
 from ..training.exploring import Explorer, Strip
@@ -19,7 +19,7 @@ from .data import GenerativeReportData
 from .figures import Bar, Line, bar_chart, line_chart
 from .markup import counted, facts, folded, paragraph, remark, row, scrolling, section, table, with_code
 from .page import document
-from .pictures import SMALL, data_address, encoded
+from .pictures import SMALL, image_html, picture_html, zoomable
 from .sections import is_wide, toml_text
 from .wording import duration, percentage, series
 
@@ -31,6 +31,7 @@ TITLES = {
     "psnr": "PSNR",
     "ssim": "SSIM",
     "ms_ssim": "MS-SSIM",
+    "kl": "KL",
     "elbo": "ELBO",
     "bits_per_dimension": "Bits per dimension",
     "frechet_distance": "Fréchet distance",
@@ -46,7 +47,7 @@ def write_generative_report(path: str | Path, data: GenerativeReportData) -> Pat
 
 def generative_page(data: GenerativeReportData) -> str:
     """The report as HTML; what the data lack is left out."""
-    parts = (scores, drawn, reconstructions, nearest, latent, codebook, classes, over_time, training, run)
+    parts = (drawn, reconstructions, scores, nearest, latent, codebook, classes, over_time, training, run)
     return document(data.name, headline(data), "".join(part(data) for part in parts), data.written)
 
 
@@ -83,14 +84,23 @@ def scores(data: GenerativeReportData) -> str:
     """Every number with its definition; and what was not measured, and why."""
     if data.evaluation is None:
         return ""
-    rows = [
-        row(
-            escape(_title(score.name)),
-            [f"<td>{_number(score)}</td>", f'<td class="told">{escape(_sentence_case(score.definition))}</td>'],
-        )
-        for score in data.evaluation.scores.overall
-    ]
-    html = table("scores", ("score", "value", "what it is"), rows) if rows else ""
+    every = {score.name: score for score in data.evaluation.scores.overall}
+    yardsticks = {name: every[f"{name}_real"] for name in every if f"{name}_real" in every}
+    rows = []
+    for name, score in every.items():
+        if name.removesuffix("_real") in yardsticks and name.endswith("_real"):
+            continue  # it stands beside the score that it is the yardstick of
+        cells = [f"<td>{_number(score)}</td>"]
+        if yardsticks:
+            beside = _number(yardsticks[name]) if name in yardsticks else ""
+            cells.append(f'<td class="yardstick">{beside}</td>')
+        cells.append(f'<td class="told">{escape(_sentence_case(score.definition))}</td>')
+        rows.append(row(escape(_title(name)), cells))
+    head = ("score", "value", *(["of real pictures"] if yardsticks else []), "what it is")
+    html = table("scores", head, rows) if rows else ""
+    if yardsticks:
+        said = next(iter(yardsticks.values())).definition
+        html += remark(f"Of real pictures: {said}.")
     behind = data.evaluation.counts.items()
     counts = {f"Pictures, {name.replace('_', ' ')}": f"{count:,}" for name, count in behind}
     if data.evaluation.extractor:
@@ -109,7 +119,7 @@ def drawn(data: GenerativeReportData) -> str:
     numbers = evaluation.numbers or tuple(range(len(evaluation.drawn)))
     most = PICTURE_BYTES // (4 * len(evaluation.drawn))
     shown = [
-        _picture(picture, f"picture {number}", most, zoom=True)
+        picture_html(picture, f"picture {number}", most, zoom=True)
         for number, picture in zip(numbers, evaluation.drawn, strict=True)
     ]
     reading = (
@@ -137,7 +147,7 @@ def reconstructions(data: GenerativeReportData) -> str:
 def _reconstruction(each: Reconstruction, most: int) -> str:
     panels = {"original": each.original, "given": each.damaged, "answer": each.reconstruction}
     shown = [
-        _picture(picture, f"{caption} of {each.name}", most, caption=caption, zoom=True)
+        picture_html(picture, f"{caption} of {each.name}", most, caption=caption, zoom=True)
         for caption, picture in panels.items()
         if picture is not None
     ]
@@ -151,8 +161,8 @@ def nearest(data: GenerativeReportData) -> str:
     most = PICTURE_BYTES // (12 * len(data.evaluation.nearest))
     shown = []
     for each in data.evaluation.nearest:
-        ours = _picture(each.drawn, f"drawn picture {each.number}", most, caption=f"drawn {each.number}", zoom=True)
-        theirs = _picture(each.picture, f"training picture {each.name}", most, caption=each.name, zoom=True)
+        ours = picture_html(each.drawn, f"drawn picture {each.number}", most, caption=f"drawn {each.number}", zoom=True)
+        theirs = picture_html(each.picture, f"training picture {each.name}", most, caption=each.name, zoom=True)
         far = f"{each.distance:.3f} apart"
         shown.append(f'<div class="pair"><h3>{far}</h3><div class="row n2">{ours}{theirs}</div></div>')
     reading = (
@@ -199,7 +209,7 @@ def _explorer(explorer: Explorer) -> str:
     )
     whole = grid(flat, columns, gap=0)
     side = max(explorer.grid.shape[2:4])
-    image = _image(whole, told, PICTURE_BYTES // 8, small=side <= SMALL)
+    image = image_html(whole, told, PICTURE_BYTES // 8, small=side <= SMALL)
     across = "".join(f"<span>{value}</span>" for value in values[:columns])
     down = "".join(f"<span>{value}</span>" for value in values[:rows])
     html = "<h3>Two dimensions at once</h3>" + paragraph(
@@ -208,7 +218,7 @@ def _explorer(explorer: Explorer) -> str:
     )
     html += (
         f'<div class="explorer" style="--columns:{columns};--rows:{rows}"><div class="down">{down}</div>'
-        f'{_zoomable(image, told)}<div class="across">{across}</div></div>'
+        f'{zoomable(image, told)}<div class="across">{across}</div></div>'
     )
     if explorer.strips:
         strips = "".join(_strip(each, PICTURE_BYTES // (8 * len(explorer.strips))) for each in explorer.strips)
@@ -220,12 +230,12 @@ def _strip(strip: Strip, most: int) -> str:
     whole = grid(list(strip.pictures), len(strip.pictures), gap=0)
     ends = f"{strip.values[0]:.3g} to {strip.values[-1]:.3g}"
     told = f"dimension {strip.dimension} from {ends}"
-    image = _image(whole, told, most, small=max(strip.pictures.shape[1:3]) <= SMALL)
+    image = image_html(whole, told, most, small=max(strip.pictures.shape[1:3]) <= SMALL)
     labels = "".join(f"<span>{value:.3g}</span>".replace("-", "−") for value in strip.values)  # noqa: RUF001
     activity = f"deviation {strip.deviation:.2f}" + ("" if strip.kl is None else f", {strip.kl:.2f} nats")
     return (
         f'<div class="strip" style="--columns:{len(strip.values)}"><h4>Dimension {strip.dimension}'
-        f"<span>{activity}</span></h4>{_zoomable(image, told)}"
+        f"<span>{activity}</span></h4>{zoomable(image, told)}"
         f'<div class="across">{labels}</div></div>'
     )
 
@@ -277,7 +287,7 @@ def over_time(data: GenerativeReportData) -> str:
     frames = []
     for i, (step, picture) in enumerate(data.samples):
         chosen = " checked" if i == len(data.samples) - 1 else ""
-        image = _image(picture, f"samples at step {step}", most, small=max(picture.shape[:2]) <= 4 * SMALL)
+        image = image_html(picture, f"samples at step {step}", most, small=max(picture.shape[:2]) <= 4 * SMALL)
         frames.append(
             f'<label><input type="radio" name="frame"{chosen}><span>{step:,}</span><div>{image}</div></label>'
         )
@@ -350,25 +360,6 @@ def run(data: GenerativeReportData) -> str:
     return section("run", "Data and run", facts(told) + text)
 
 
-def _picture(picture: np.ndarray, told: str, most: int, *, caption: str = "", zoom: bool = False) -> str:
-    small = max(picture.shape[:2]) <= SMALL
-    image = _image(picture, told, most, small=small)
-    below = f'<figcaption title="{escape(caption)}">{escape(caption)}</figcaption>' if caption else ""
-    return f"<figure>{_zoomable(image, told) if zoom else image}{below}</figure>"
-
-
-def _image(picture: np.ndarray, told: str, most: int, *, small: bool) -> str:
-    shown = to_rgb8(picture)
-    kind = ' class="small"' if small else ""
-    address = data_address(encoded(shown, most, lossless=small))
-    height, width = shown.shape[:2]
-    return f'<img{kind} src="{address}" width="{width}" height="{height}" alt="{escape(told)}" title="{escape(told)}">'
-
-
-def _zoomable(image_html: str, told: str) -> str:
-    return f'<label><input type="checkbox" class="zoom" aria-label="enlarge {escape(told)}">{image_html}</label>'
-
-
 def _bar(share: float, largest: float, colour: int) -> str:
     if math.isnan(share):
         return '<td class="absent">n/a</td>'
@@ -379,11 +370,12 @@ def _bar(share: float, largest: float, colour: int) -> str:
 def _number(score: Score) -> str:
     if math.isnan(score.value):
         return "n/a"
-    return f"{score.value:,.0f}" if abs(score.value) >= 10_000 else f"{score.value:.4g}"
+    return (f"{score.value:,.0f}" if abs(score.value) >= 1000 else f"{score.value:.4g}").replace("-", "−")  # noqa: RUF001
 
 
 def _title(name: str) -> str:
-    return TITLES.get(name, _sentence_case(name.replace("_", " ").replace("/", ", ")))
+    parts = [TITLES.get(part, part.replace("_", " ")) for part in name.split("/")]
+    return _sentence_case(", ".join(parts))
 
 
 def _sentence_case(text: str) -> str:

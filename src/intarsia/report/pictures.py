@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from html import escape
 from io import BytesIO
 
 import cv2
@@ -80,3 +81,26 @@ def resized(picture: np.ndarray, side: int) -> np.ndarray:
 def data_address(file: bytes) -> str:
     """The picture as an address that holds it whole."""
     return f"data:image/webp;base64,{b64encode(file).decode()}"
+
+
+def picture_html(picture: np.ndarray, told: str, most: int, *, caption: str = "", zoom: bool = False) -> str:
+    """A `<figure>` of a picture (H, W, C), of at most about `most` bytes; told: what it shows, for those who can't see
+    it. zoom: it is enlarged when chosen."""
+    small = max(picture.shape[:2]) <= SMALL
+    image = image_html(picture, told, most, small=small)
+    below = f'<figcaption title="{escape(caption)}">{escape(caption)}</figcaption>' if caption else ""
+    return f"<figure>{zoomable(image, told) if zoom else image}{below}</figure>"
+
+
+def image_html(picture: np.ndarray, told: str, most: int, *, small: bool) -> str:
+    """The `<img>` alone. small: without loss, and with square pixels where it is enlarged."""
+    shown = to_rgb8(picture)
+    kind = ' class="small"' if small else ""
+    address = data_address(encoded(shown, most, lossless=small))
+    height, width = shown.shape[:2]
+    return f'<img{kind} src="{address}" width="{width}" height="{height}" alt="{escape(told)}" title="{escape(told)}">'
+
+
+def zoomable(html: str, told: str) -> str:
+    """The image, enlarged when chosen."""
+    return f'<label><input type="checkbox" class="zoom" aria-label="enlarge {escape(told)}">{html}</label>'

@@ -34,7 +34,7 @@ from ..records import Sample
 
 WIDTH = 128  # D
 BATCH = 64
-STEPS = 400  # of learning, about 30 seconds of one core
+STEPS = 250  # of learning, about 20 seconds of one core
 VIEWS = 20  # how often each picture is seen, where there are too few for STEPS
 FEWEST_STEPS = 50
 LEARNT_FROM = 6_000  # pictures at most, evenly spread

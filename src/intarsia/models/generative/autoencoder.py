@@ -38,7 +38,7 @@ class AutoencoderConfig(GenerativeConfig):
     """What builds an autoencoder, and what it learns to undo."""
 
     name: Literal["autoencoder"] = "autoencoder"
-    width: int = Field(32, ge=1)  # channels at the finest maps, doubled with each halving up to 8 times as many
+    width: int = Field(32, ge=1)  # channels at the finest maps, doubled with each halving up to 4 times as many
     depth: int = Field(3, ge=0, le=7)  # halvings after the folding
     blocks: int = Field(1, ge=0, le=16)  # residual blocks at each size, on the way down and again on the way up
     fold: Literal[1, 2, 4] = 2  # a square of this side becomes channels; 1 = the finest detail, four times the work
@@ -108,7 +108,7 @@ class Autoencoder(Encodes, Mends):
         fold, depth = config.fold, config.depth
         self.stride = fold * 2**depth  # sides are padded to a multiple of it
         self.sees_holes = config.corruption.holes > 0
-        widths = [config.width * min(2**i, 8) for i in range(depth + 1)]
+        widths = [config.width * min(2**i, 4) for i in range(depth + 1)]
         inputs = (config.channels + self.sees_holes) * fold**2
 
         self.entry = nn.Conv2d(inputs, widths[0], 3, padding=1)
@@ -127,8 +127,9 @@ class Autoencoder(Encodes, Mends):
             nn.Sequential(*(Block(widths[i]) for _ in range(config.blocks))) for i in reversed(range(depth + 1))
         )
         self.exit = nn.Conv2d(widths[0], config.channels * fold**2, 3, padding=1)
-        if config.skips:  # begin with what came in, holes smoothly filled
-            nn.init.zeros_(self.exit.weight)
+        if config.skips:  # begin with what came in, holes smoothly filled, and let coarser maps join by and by
+            for layer in (self.exit, *self.narrow):
+                nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.exit.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
