@@ -74,7 +74,8 @@ def last_tenths(paths: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def trained(model: VQVAE, paths: list[Path], options: argparse.Namespace) -> dict[str, float]:
-    recommended = {key.removeprefix("train."): value for key, value in VQVAE.recommended.items()}
+    settings = VQVAE.recommended.items()
+    recommended = {key.removeprefix("train."): value for key, value in settings if key.startswith("train.")}
     recommended |= {key: json.loads(value) for key, value in (each.split("=", 1) for each in options.train)}
     config = TrainConfig(
         minutes=None if options.steps else options.minutes,

@@ -309,6 +309,7 @@ class VQVAE(Draws, Encodes):
         "train.weight_decay": 0.0,
         "train.clip": 1.0,
         "train.average": 0.995,
+        "data.whole": False,  # any size goes through it: it learns from pieces at the pictures' own resolution
     }
 
     def __init__(self, config: VQVAEConfig) -> None:
