@@ -52,8 +52,20 @@ Method = Callable[..., np.ndarray]  # damaged picture, what the method is told, 
 
 #: what the model is, and how it learns, where the two kinds of data want different things
 OURS: dict[str, dict[str, Any]] = {
-    "mnist": {"model": {"width": 32, "depth": 2}, "crop": (28, 28), "batch": 64, "augment": {"flip_horizontal": 0.0}},
-    "folder": {"model": {"width": 32, "depth": 3}, "crop": (96, 96), "batch": 16, "augment": {"scale": (0.75, 1.25)}},
+    "mnist": {
+        "model": {"width": 32, "depth": 2, "reconstruction": "l2"},  # l2: 1 dB more in holes after 300 steps
+        "crop": (28, 28),
+        "batch": 64,
+        "train": {"learning_rate": 2e-3},
+        "augment": {"flip_horizontal": 0.0},
+    },
+    "folder": {
+        "model": {"width": 32, "depth": 3},
+        "crop": (96, 96),
+        "batch": 16,
+        "train": {},
+        "augment": {"scale": (0.75, 1.25)},
+    },
 }
 DAMAGE: dict[str, dict[str, Any]] = {"holes": {"holes": 0.4}, "noise": {"noise": (0.0, 0.25)}}
 
@@ -158,7 +170,7 @@ def trained(damage: str, samples: list[Sample], options: argparse.Namespace) -> 
         for name, value in Autoencoder.recommended.items()
         if name.startswith("train.")
     }
-    settings = {"batch": kind["batch"], "minutes": options.minutes, **recommended, **options.train}
+    settings = {"batch": kind["batch"], "minutes": options.minutes, **recommended, **kind["train"], **options.train}
     train_config = TrainConfig(**settings, device="cpu", threads=options.threads)
     plain = dict.fromkeys(("brightness", "contrast", "saturation", "hue", "gamma", "blur", "noise"), 0.0)
     augment = AugmentConfig(**{**plain, "crop": kind["crop"], "scale": (1.0, 1.0), **kind["augment"]})
@@ -264,7 +276,8 @@ def main() -> None:
                 results = [method(a, b, setting) for a, b in zip(damaged[:count], told, strict=False)]
                 spent = 1000 * (time.perf_counter() - begin) / count
                 score = scores(results, measuring[:count], holes and holes[:count])
-                rows.append({"case": case, "method": name, "setting": setting, "count": count, "ms": spent, **score})
+                called = name if count == len(damaged) else f"{name}, the first {count}"
+                rows.append({"case": case, "method": called, "setting": setting, "ms": spent, **score})
                 columns[name] = results
             begin = time.perf_counter()
             if damage == "holes":
@@ -321,14 +334,15 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 def sheet(path: Path, columns: dict[str, Pictures], rows: int = 8) -> None:
     """A row a picture, a column a method, named above."""
-    rows = min(rows, *(len(each) for each in columns.values()))
+    count = min(len(each) for each in columns.values())  # a slow method has done the first of them only
+    places = [i * count // rows for i in range(rows)] if count > rows else range(count)
     side = columns["truth"][0].shape[0]
     factor = max(1, 128 // side)
     tiles = []
     for name, pictures in columns.items():
         head = np.full((16, side * factor, 3), 255, np.uint8)
         cv2.putText(head, name[:22], (1, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.32, (0, 0, 0), 1, cv2.LINE_AA)
-        tops = [pictures[i] for i in range(rows)]
+        tops = [pictures[i] for i in places]
         big = [np.repeat(np.repeat(each, factor, 0), factor, 1) for each in tops]
         tiles.append(np.concatenate([head, *(np.broadcast_to(each, (*each.shape[:2], 3)) for each in big)]))
     Pillow.fromarray(np.concatenate(tiles, axis=1)).save(path)

@@ -29,7 +29,7 @@ TOML_WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """The page with each {{ … }} line replaced by its table."""
     markdown = re.sub(r"^\{\{ settings (\S+) (\S+) \}\}$", lambda m: settings(m[1], m[2]), markdown, flags=re.M)
-    return re.sub(r"^\{\{ command (\S+) \}\}$", lambda m: command(m[1]), markdown, flags=re.M)
+    return re.sub(r"^\{\{ command (.+?) \}\}$", lambda m: command(m[1]), markdown, flags=re.M)
 
 
 def settings(file: str, dotted: str) -> str:
@@ -134,8 +134,10 @@ def _literal(value: ast.expr, toml: bool) -> str:
 def command(name: str) -> str:
     """The usage of a command, its sentence, and a table of its arguments and options."""
     from intarsia.cli import app as shell
+    from intarsia.cli import generative
 
-    function = getattr(shell, name)
+    word = name.split()[-1]
+    function = getattr(shell, word, None) or getattr(generative, word)
     hints = typing.get_type_hints(function, include_extras=True)
     usage, rows = [], []
     for parameter in inspect.signature(function).parameters.values():
@@ -145,9 +147,9 @@ def command(name: str) -> str:
         required = parameter.default is inspect.Parameter.empty
         words = _words(info)
         if isinstance(info, ArgumentInfo):
-            word = parameter.name.upper() + ("..." if typing.get_origin(hint) is list else "")
-            usage.append(word if required else f"[{word}]")
-            words = (word,)
+            shown = parameter.name.upper() + ("..." if typing.get_origin(hint) is list else "")
+            usage.append(shown if required else f"[{shown}]")
+            words = (shown,)
         elif not words:
             words = (f"--{parameter.name.replace('_', '-')}",)
             words += (f"--no-{words[0][2:]}",) if hint is bool else ()

@@ -1,5 +1,5 @@
-"""Answers: for a picture (`Predictor`), for files (`predict_files`), in pieces for what is huge (`predict_rows`); and what
-a generative model can be asked (`Studio`)."""
+"""Answers: for a picture (`Predictor`), for files (`predict_files`), in pieces for what is huge (`predict_rows`); and
+what a generative model can be asked (`Studio`)."""
 
 from .folder import PredictionSummary, predict_files
 from .predictor import Failure, Predictor

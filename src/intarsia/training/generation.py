@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 QUICK = 256  # pictures of a kind at each validation
-QUICK_SLOW = 64  # likewise, of a model that draws in many steps
+QUICK_SLOW = 24  # likewise, of a model that draws in many steps
 QUICK_TRAIN = 2_000  # training pictures among which a drawn picture's nearest is sought at each validation
 DISTANCES = ("l1", "cross_entropy", "similarity", "reconstruction")  # a game's terms that say how near its answers are
 FAR = 1e9  # the distance where nothing can be compared
