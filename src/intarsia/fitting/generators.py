@@ -111,12 +111,13 @@ def parts(config: Config, sets: Sets | PictureSets, held_back: str = "validation
 
 
 def news(verdicts: tuple[Verdict, ...], heard: dict[str, str]) -> list[str]:
-    """A line for each alarm that was not raised at the last validation, and for each that has gone."""
+    """A line for each alarm that was not raised at the last validation, and for each that has gone; what to try is said
+    the first time. heard: the last level of each topic, kept by the caller."""
     lines = []
     for verdict in verdicts:
-        before = heard.get(verdict.topic, "good")
-        if verdict.level != before and (verdict.level != "good" or before == "bad"):
-            advice = f" {verdict.advice}" if verdict.advice else ""
+        before = heard.get(verdict.topic)
+        if verdict.level != (before or "good") and (verdict.level != "good" or before == "bad"):
+            advice = f" To try: {verdict.advice}" if verdict.advice and before in (None, "good") else ""
             lines.append(f"{verdict.topic}: {verdict.sentence}{advice}")
         heard[verdict.topic] = verdict.level
     return lines

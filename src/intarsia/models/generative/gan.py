@@ -58,7 +58,7 @@ class GANConfig(GenerativeConfig):
     game: Game = "non_saturating"
     condition: Literal["none", "class"] = "none"  # "class": drawn and judged by the class of the whole picture
     latent: int = Field(128, ge=1)  # numbers of noise a picture is drawn from
-    width: int = Field(64, ge=1)  # channels at the largest map, doubled with each halving, 8 times as many at most
+    width: int = Field(32, ge=1)  # channels at the largest map, doubled at each halving up to 8 times; the paper's: 64
     critic_steps: int = Field(1, ge=1, le=100)  # turns of the critic for one of the generator, each on a fresh batch
     gradient_penalty: float = Field(0.0, ge=0)  # weight of (gradient norm - 1)^2 half-way, mostly 10; 0 = none
     r1: float = Field(0.0, ge=0)  # gamma: weight of half the squared gradient norm at real pictures; 0 = none
