@@ -93,7 +93,7 @@ def biharmonic(image: np.ndarray, hole: np.ndarray, _: float) -> np.ndarray:
 
 def non_local(image: np.ndarray, sigma: float, factor: float) -> np.ndarray:
     options = {"patch_size": 5, "patch_distance": 6, "fast_mode": True, "channel_axis": -1}
-    return eight_bits(denoise_nl_means(image / 255, h=factor * sigma, sigma=sigma, **options))
+    return channelled(eight_bits(denoise_nl_means(image / 255, h=factor * sigma, sigma=sigma, **options)))
 
 
 def non_local_cv(image: np.ndarray, sigma: float, factor: float) -> np.ndarray:

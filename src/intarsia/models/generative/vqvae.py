@@ -8,7 +8,8 @@ Reed et al.: Parallel Multiscale Autoregressive Density Estimation, 2017, https:
 Where we differ: several codebooks, each of which codes what those before it left over, and a random number of them
 in training, so that one model serves several rates. Codebooks follow moving averages (the 2017 paper's appendix A), and
 codes that are hardly used are put onto vectors of the batch that are badly served. The commitment is measured against
-the latent's own size, else shrinking the latent would lower it. No normalisation layers, so that what is computed at a
+the latent's own size, else shrinking the latent would lower it. Beside encoder and decoder runs a linear map that begins
+as the cosine transform of blocks and its inverse: training begins with a usable code. No normalisation layers, so that what is computed at a
 place depends on its surroundings only, and a large picture can be done in parts. Instead of a PixelCNN, which takes
 one network call a code, the prior fills the map from coarse to fine: a call gives all codes of a group of places,
 independent of each other given the groups before. Its logits are base 2 and it knows only convolution and ReLU: it can
@@ -20,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -40,7 +42,7 @@ class VQVAEConfig(GenerativeConfig):
     width: int = Field(96, ge=2)  # channels at the coarsest size, half of them at a quarter of the picture's size
     halvings: int = Field(3, ge=2, le=5)  # of the sides: a code stands for 2^halvings x 2^halvings pixels
     blocks: int = Field(2, ge=0)  # residual blocks at each size
-    latent: int = Field(32, ge=1)  # length of a code's vector
+    latent: int = Field(48, ge=1)  # length of a code's vector
     codes: int = Field(256, ge=2, le=4096)  # K: in each codebook
     quantizers: int = Field(8, ge=1, le=64)  # L: codebooks, each for what those before it left over
     dropout: float = Field(0.75, ge=0, le=1)  # share of training pictures coded with fewer codebooks than there are
@@ -175,6 +177,36 @@ def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
     return (codebook.square().sum(1) - 2 * vectors @ codebook.T).argmin(1)  # |v|^2 is the same for all
 
 
+class Beside(nn.Module):
+    """linear(x) + network(x)."""
+
+    def __init__(self, linear: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.linear, self.network = linear, network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.network(x)
+
+
+def block_cosines(count: int, channels: int, side: int) -> Tensor:
+    """(count, channels, side, side): orthonormal cosine waves of a block, slow ones first; the mean of the channels
+    before their differences, which the eye and pictures have less of. Zeros where there are no more."""
+    along, across = cosines(side), cosines(channels)
+    waves = [(math.hypot(u, v) + 3 * (c > 0), c, u, v) for c, u, v in product(range(channels), *2 * [range(side)])]
+    basis = torch.zeros(count, channels, side, side)
+    for i, (_, c, u, v) in enumerate(sorted(waves)[:count]):
+        basis[i] = across[c][:, None, None] * along[u][:, None] * along[v]
+    return basis
+
+
+def cosines(count: int) -> Tensor:
+    """(count, count) the orthonormal discrete cosine transform, a wave a row, slow ones first."""
+    place = torch.arange(count)
+    waves = torch.cos(math.pi / count * place[:, None] * (place + 0.5)) * math.sqrt(2 / count)
+    waves[0] = 1 / math.sqrt(count)
+    return waves
+
+
 class Autoencoder(nn.Module):
     """Pictures in [-1, 1], sides multiples of the stride, to latents and back."""
 
@@ -191,7 +223,19 @@ class Autoencoder(nn.Module):
             up += [residuals(width, config.blocks), nn.Conv2d(width, 4 * after, 1), nn.PixelShuffle(2)]
         down += [nn.ReLU(), nn.Conv2d(width if halvings else half, config.latent, 1)]
         up += [residuals(half, config.blocks), nn.ReLU(), nn.Conv2d(half, pixels, 3, padding=1), nn.PixelShuffle(4)]
-        self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
+        basis = block_cosines(config.latent, config.channels, 2**config.halvings)
+        to, back = (
+            kind(*ends, 2**config.halvings, 2**config.halvings, bias=False)
+            for kind, ends in (
+                (nn.Conv2d, (config.channels, config.latent)),
+                (nn.ConvTranspose2d, (config.latent, config.channels)),
+            )
+        )
+        to.weight.data.copy_(basis / 2**config.halvings)  # a grey block has a latent of about its grey
+        back.weight.data.copy_(basis * 2**config.halvings)
+        for last in (down[-1], up[-2]):
+            last.weight.data.mul_(0.1)  # type: ignore[operator, union-attr]
+        self.encoder, self.decoder = Beside(to, nn.Sequential(*down)), Beside(back, nn.Sequential(*up))
         self.quantizer = Quantizer(config.quantizers, config.codes, config.latent, config.decay, config.revive)
 
 
@@ -286,7 +330,8 @@ class VQVAE(Draws, Encodes):
 
         images (B, C, H, W), padded to multiples of the stride 2^halvings
         │
-        encoder   4x4 pixels to channels ─ conv ─ blocks ─ halved ─ blocks ─ … ─ conv 1x1
+        encoder   linear: block cosines ─────────────────────────────────────────────── +
+        │         network: 4x4 pixels to channels ─ conv ─ blocks ─ halved ─ blocks ─ … ─ conv 1x1
         │
         z (B, D, h, w)
         │
@@ -294,7 +339,8 @@ class VQVAE(Draws, Encodes):
         │                         │                        │
         │ sum of their vectors    └── codes (B, L, h, w) ──┴──► prior: groups of places, coarse to fine;
         │                                                       at a place level by level
-        decoder   conv ─ blocks ─ doubled ─ blocks ─ … ─ conv, channels to 4x4 pixels ──► (B, C, H, W)
+        decoder   linear: block cosines ─────────────────────────────────────────── +
+                  network: conv ─ blocks ─ doubled ─ blocks ─ … ─ conv, channels to 4x4 pixels ──► (B, C, H, W)
 
     The latent of `encode` is the map of summed code vectors. `decode` does not quantise again: between two pictures'
     latents lie mixtures that no code stands for, and the way is smooth. The parts are trained at once: the prior learns
