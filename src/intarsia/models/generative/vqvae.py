@@ -8,12 +8,12 @@ Reed et al.: Parallel Multiscale Autoregressive Density Estimation, 2017, https:
 Where we differ: several codebooks, each of which codes what those before it left over, and a random number of them
 in training, so that one model serves several rates. Codebooks follow moving averages (the 2017 paper's appendix A), and
 codes that are hardly used are put onto vectors of the batch that are badly served. The commitment is measured against
-the latent's own size, else shrinking the latent would lower it. Beside encoder and decoder runs a linear map that begins
-as the cosine transform of blocks and its inverse: training begins with a usable code. No normalisation layers, so that what is computed at a
-place depends on its surroundings only, and a large picture can be done in parts. Instead of a PixelCNN, which takes
-one network call a code, the prior fills the map from coarse to fine: a call gives all codes of a group of places,
-independent of each other given the groups before. Its logits are base 2 and it knows only convolution and ReLU: it can
-be computed in whole numbers, as `inference.compression` does.
+the latent's own size, else shrinking the latent would lower it. Beside encoder and decoder runs a linear map that
+begins as the cosine transform of blocks and its inverse: training begins with a usable code. No normalisation layers,
+so that what is computed at a place depends on its surroundings only, and a large picture can be done in parts. Instead
+of a PixelCNN, which takes one network call a code, the prior fills the map from coarse to fine: a call gives all codes
+of a group of places, independent of each other given the groups before. Its logits are base 2 and it knows only
+convolution and ReLU: it can be computed in whole numbers, as `inference.compression` does.
 """
 
 from __future__ import annotations
