@@ -147,7 +147,7 @@ die = lambda: os.kill(os.getpid(), 9)
 
 SLOW = "import time, intarsia.training.loop as l; turn = l._turn; l._turn = lambda *a: (time.sleep({0}), turn(*a))[1]"
 SLOW_SCORE = """
-import time, intarsia.fitting as f
+import time, intarsia.fitting.segmenters as f
 score = f.score
 def slow(*arguments):
     print("SCORING", flush=True)
@@ -193,9 +193,7 @@ def test_a_second_signal_ends_it_at_once(shell: Shell, room: Path) -> None:
 
 
 def test_a_signal_while_it_still_reads(shell: Shell, room: Path) -> None:
-    before = (
-        "import time, intarsia.fitting as f; f.open_sets_for = lambda *a: (print('READ', flush=True), time.sleep(60))"
-    )
+    before = "import time, intarsia.fitting.wishes as f; f.open_sets_for = lambda *a: (print('READ', flush=True), time.sleep(60))"
     command = shell.start(room, *fit_command("early"), before=before)
     until(command, lambda it: "READ" in it.out)
     command.send(signal.SIGTERM)

@@ -171,10 +171,11 @@ def _evaluate_generative(
     place = choose_device(device)
     model.to(place)
     extractor = None
-    if isinstance(model, Draws) and len(train):
+    features = run.folder / "features.safetensors"
+    if isinstance(model, Draws) and (len(train) or features.is_file()):
         extractor = extractor_of(
             train, channels=model.config.channels, size=model.config.size, classes=run.classes().names,
-            seed=config.seed, path=run.folder / "features.safetensors", device=place,
+            seed=config.seed, path=features, device=place,
         )  # fmt: skip
 
     def told(what: str, done: int, of: int) -> None:

@@ -105,6 +105,27 @@ def test_each_further_quantizer_lowers_the_error() -> None:
     assert all(after < 0.7 * before for before, after in pairwise(errors))
 
 
+def test_a_further_quantizer_never_makes_a_vector_worse() -> None:
+    """Also where the codebooks know nothing of the vectors: code 0 leaves them as they are."""
+    ours, vectors = quantizer(levels=4, codes=8, revive=0.03), torch.randn(512, 2)
+    ours.learn(vectors, everything(vectors, 4))
+    ours.eval()
+    for scale in (0.01, 1.0, 100.0):
+        levels = [ours.vectors(ours.codes(scale * vectors, n)) for n in range(1, 5)]
+        errors = [(scale * vectors - each).square().sum(1) for each in levels]
+        assert all((after <= before + 1e-4 * scale).all() for before, after in pairwise(errors))
+
+
+def test_training_begins_with_a_usable_code() -> None:
+    """With nothing learnt, slow waves pass encoder and decoder as they are, in channels and in place."""
+    model = made(halvings=3, latent=48, width=16)
+    rows, columns = torch.meshgrid(torch.arange(32) / 32, torch.arange(32) / 32, indexing="ij")
+    images = torch.stack([rows, columns, 0.5 * rows + 0.5])[None]
+    with torch.no_grad():
+        again = model.pictures(model.latents(images))
+    assert (again - images).square().mean() < 0.002
+
+
 def test_fewer_levels_are_the_first_of_all_levels() -> None:
     model, images = made().eval(), torch.rand(2, 3, 24, 32)
     assert torch.equal(model.codes(images, 2), model.codes(images)[:, :2])

@@ -50,7 +50,7 @@ def classifier() -> LearntFeatures:
 
 @pytest.fixture(scope="module")
 def autoencoder() -> LearntFeatures:
-    found = learn(blobs(300, told=False), channels=1, size=SIZE, steps=40)
+    found = learn(blobs(300, told=False), channels=1, size=SIZE, steps=20)
     assert found is not None
     return found
 

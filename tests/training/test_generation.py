@@ -266,7 +266,7 @@ def test_a_latent_that_is_ignored_has_collapsed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "level"), [((1.0, 1.0, 0.5), "bad"), ((0.97, 0.97, 0.5), "warning"), ((0.7, 0.8, 0.5), "good")]
+    ("told", "level"), [((1.0, 1.0, 1e-6), "bad"), ((1.0, 1.0, 0.5), "warning"), ((0.7, 0.8, 0.5), "good")]
 )
 def test_a_critic_that_always_knows_wins(told: tuple[float, float, float], level: str) -> None:
     found = judged(Game(*told))

@@ -20,6 +20,7 @@ from ..training.watchers import Scores
 from .course import Course, some
 
 Told = Literal["none", "class", "mask"]
+JUDGED_FROM = 0.2  # share of the training from which alarms are said: before, every model raises all of them
 
 
 def told(config: Config) -> Told:
@@ -85,8 +86,9 @@ def course(
         numbers, verdicts = quick_scores(
             model, train, looked_at, run=run, extractors=extractors, seed=config.seed, device=device, stop=stop_asked
         )
-        for line in news(verdicts, heard):
-            say(f"step {training.progress.step}: {line}")
+        if training.progress.share >= JUDGED_FROM:
+            for line in news(verdicts, heard):
+                say(f"step {training.progress.step}: {line}")
         return numbers
 
     return Course(

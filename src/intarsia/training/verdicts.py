@@ -205,9 +205,10 @@ def critic_balance(real: float, drawn: float, gradient: float = math.nan, settin
         "a smaller critic (--set model.critic_width=…)",
     )
     if min(real, drawn) > KNOWS:
-        flat = gradient < NO_GRADIENT
-        level: Level = "bad" if flat or min(real, drawn) > ALWAYS_KNOWS else "warning"
-        return Verdict("critic", level, f"The critic wins: {said}{slope}.", weaker)
+        if gradient >= NO_GRADIENT:  # it is ahead, as good critics of young generators are, and there is much to learn
+            return Verdict("critic", "warning", f"The critic is far ahead: {said}{slope}.", weaker)
+        level: Level = "bad" if gradient < NO_GRADIENT or min(real, drawn) > ALWAYS_KNOWS else "warning"
+        return Verdict("critic", level, f"The critic has won: {said}{slope}.", weaker)
     if real < BY_HEART and drawn > KNOWS:
         return Verdict("critic", "warning", f"The critic knows its training pictures by heart: {said}{slope}.", weaker)
     if (real + drawn) / 2 < GUESSES:

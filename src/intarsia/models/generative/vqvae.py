@@ -49,8 +49,8 @@ class VQVAEConfig(GenerativeConfig):
     reconstruction: Literal["l1", "l2", "charbonnier"] = "l2"
     structure: float = Field(0.1, ge=0)  # weight of 1 - SSIM, the mean of three sizes; 0 = none
     commitment: float = Field(0.25, ge=0)  # beta: pull of the encoder towards the codes (equation 3)
-    decay: float = Field(0.99, ge=0, lt=1)  # of the codebooks' moving averages
-    revive: float = Field(0.03, ge=0, lt=1)  # a code used less than this share of the average is moved; 0 = never
+    decay: float = Field(0.97, ge=0, lt=1)  # of the codebooks' moving averages
+    revive: float = Field(0.05, ge=0, lt=1)  # a code used less than this share of the average is moved; 0 = never
     prior_width: int = Field(64, ge=1, le=256)  # channels of the prior
     prior_blocks: int = Field(3, ge=0)  # residual blocks of the prior
 
@@ -106,7 +106,10 @@ def residuals(width: int, count: int) -> nn.Sequential:
 
 
 class Quantizer(nn.Module):
-    """L codebooks of K vectors of length D. They have no gradients: they follow what the encoder gives."""
+    """L codebooks of K vectors of length D. They have no gradients: they follow what the encoder gives.
+
+    From the second level on, code 0 stands for nothing, always: so a further level never makes a vector worse.
+    """
 
     codebooks: Tensor  # (L, K, D)
     uses: Tensor  # (L, K): moving average of how many vectors of a batch went to a code, N in the paper
@@ -116,6 +119,7 @@ class Quantizer(nn.Module):
         super().__init__()
         self.decay, self.revive = decay, revive
         self.register_buffer("codebooks", torch.randn(quantizers, codes, length) / math.sqrt(length))
+        self.codebooks[1:, 0] = 0
         self.register_buffer("uses", torch.zeros(quantizers, codes))  # none yet: the first batch places all codes
         self.register_buffer("sums", torch.zeros(quantizers, codes, length))
 
@@ -170,6 +174,8 @@ class Quantizer(nn.Module):
         uses.copy_(torch.where(dead, fair, uses))
         codebook.copy_(torch.where(dead[:, None], wished, codebook))
         sums.copy_(torch.where(dead[:, None], wished * fair, sums))
+        if level:
+            codebook[0], sums[0] = 0, 0
 
 
 def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
@@ -233,8 +239,9 @@ class Autoencoder(nn.Module):
         )
         to.weight.data.copy_(basis / 2**config.halvings)  # a grey block has a latent of about its grey
         back.weight.data.copy_(basis * 2**config.halvings)
-        for last in (down[-1], up[-2]):
-            last.weight.data.mul_(0.1)  # type: ignore[operator, union-attr]
+        for last in (down[-1], up[-2]):  # the networks begin as nothing
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
         self.encoder, self.decoder = Beside(to, nn.Sequential(*down)), Beside(back, nn.Sequential(*up))
         self.quantizer = Quantizer(config.quantizers, config.codes, config.latent, config.decay, config.revive)
 
