@@ -12,6 +12,7 @@ import torch
 
 from intarsia.data.augment import AugmentConfig, augment
 from intarsia.data.batches import Cached, batches, changes_nothing, collate, make_batch, permutation, to_tensor
+from intarsia.data.stack import Stack
 from intarsia.records import IGNORE, Batch, Sample
 
 CONFIG = AugmentConfig(crop=(16, 24), rotate=20.0, rare_crops=0.3, mix="cutmix")
@@ -190,3 +191,24 @@ def test_pictures_of_several_types_make_one_batch() -> None:
     batch = collate([Sample("a", one), Sample("b", other)], torch.channels_last)
     assert batch.images.shape == (2, 3, 4, 6) and batch.images.eq(1).all()
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("classes", [None, np.array([2, 0, -5, 1, 0, 2, 1])])
+def test_a_stack_goes_into_batches_at_once_and_they_are_the_same(classes: np.ndarray | None) -> None:
+    off = {name: 0.0 for name, value in AugmentConfig() if isinstance(value, float)}
+    still = AugmentConfig(**{**off, "crop": (6, 8), "scale": (1.0, 1.0)})  # type: ignore[arg-type]
+    images = np.random.default_rng(0).integers(0, 256, (7, 6, 8, 3), np.uint8)
+    stack = Stack(images, classes, np.array([6, 0, 3, 2, 5]))
+    for samples in (stack, Cached(stack)):
+        for number in range(4):  # over the border of an epoch
+            batch = make_batch(samples, still, 3, 1, number)
+            indices = [int(permutation(5, 1, place // 5)[place % 5]) for place in range(3 * number, 3 * number + 3)]
+            expected = collate([stack[index] for index in indices], torch.channels_last)
+            assert same(batch, expected)
+            assert batch.categories is not None and batch.labelled is not None
+            assert torch.equal(batch.categories, expected.categories)  # type: ignore[arg-type]
+            assert torch.equal(batch.labelled, expected.labelled)  # type: ignore[arg-type]
+            assert batch.images.stride() == expected.images.stride()
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    batch.images.zero_()
+    assert stack.images.any()  # the batch is a copy
