@@ -109,7 +109,7 @@ def ours(case: str, images: Any, threads: int, clock: Clock) -> None:
     import torch
 
     from intarsia.data.augment import AugmentConfig
-    from intarsia.data.batches import batches
+    from intarsia.data.batches import Cached, batches
     from intarsia.data.stack import Stack
     from intarsia.training.config import TrainConfig
     from intarsia.training.loop import prepare, train
@@ -126,7 +126,7 @@ def ours(case: str, images: Any, threads: int, clock: Clock) -> None:
     augment = AugmentConfig(crop=model.config.size, scale=(1.0, 1.0), **off)
     fabric = make_fabric(config, "cpu")
     training, wrapped = prepare(model.to(memory_format=torch.channels_last), config, 0, fabric)
-    stream = batches(Stack(images), augment, BATCH, seed=0, workers=config.workers)
+    stream = batches(Cached(Stack(images)), augment, BATCH, seed=0, workers=config.workers)
     train(training, wrapped, fabric, stream, config.steps, [lambda training, losses: clock()])
 
 
