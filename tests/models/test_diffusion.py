@@ -153,6 +153,15 @@ def test_the_noise_of_a_smooth_picture_is_estimated() -> None:
         assert noise_estimate(noisy).item() == pytest.approx(level, rel=0.1)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_noise_that_was_cut_off_at_black_is_estimated_too(share: float) -> None:
+    picture = torch.full((1, 1, 128, 128), 0.5)
+    picture[..., : int(128 * share)] = 0
+    noisy = (picture + 0.15 * torch.randn(1, 1, 128, 128)).clamp(0, 1)
+    assert noise_estimate(noisy).item() == pytest.approx(0.15, rel=0.1)
+    assert noise_estimate(picture).item() == 0
+
+
 def test_holes_of_all_sizes_come() -> None:
     share = 1 - torch.cat([random_known(torch.zeros(16, 3, 40, 28)) for _ in range(40)]).mean(dim=(1, 2, 3))
     assert share.min() < 0.05 and share.max() > 0.8 and 0.2 < share.mean() < 0.6
