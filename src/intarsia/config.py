@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .data.augment import AugmentConfig
 from .errors import UsageError
 from .models import MODELS, AnyModel
-from .models.semantic.unet import UNetConfig
+from .models.semantic import SEGMENTERS, UNetConfig
 from .training.config import TrainConfig
 
+MODEL_NAMES = ("model.name", "model.segmenter.name")  # of the model, and of the segmenter inside a combination
 BUDGETS = ("train.steps", "train.epochs", "train.minutes")  # one at most
 
 
@@ -31,8 +32,12 @@ class DataConfig(BaseModel):
     classes: str | None = None  # another classes.toml than the folder's own
     validation: float = Field(0.2, ge=0, lt=1)  # share of the labelled pictures; the folder's own lists win
     test: float = Field(0.0, ge=0, lt=1)  # likewise
+    split_seed: int | None = Field(None, ge=0)  # of that division, whatever draws the rest; None = the run's seed
     leave_out: tuple[str, ...] = ()  # groups (drives, patients, slides) that are the validation part, and no others
     labelled: int | None = Field(None, gt=0)  # masks kept for training; the rest count as unlabelled; None = all
+    generated: str | None = (
+        None  # a folder of made pairs (`synthesize`, `pseudo-label`) to learn from beside the others
+    )
     cache_megabytes: float = Field(4096, ge=0)  # decoded pictures kept in memory; 0 = decoded again each time
     whole: bool = False  # generative models: scale pictures until they just cover augment.crop; False: cut pieces
     validation_pictures: int = Field(200, ge=1)  # at most so many are looked at during training; all at its end
@@ -74,7 +79,7 @@ def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None, b
     if len(budgets) > 1:
         raise UsageError(f"{' and '.join(budgets)} are all given; give one budget.")
     # another model drops the settings of the one before, so its name comes before settings of its own
-    for dotted in sorted(given, key=lambda name: (name.count("."), name != "model.name")):
+    for dotted in sorted(given, key=lambda name: (name.count("."), name not in MODEL_NAMES)):
         _put(tree, dotted, given[dotted])
     return validate(tree, str(path) if path else "the configuration")
 
@@ -100,11 +105,16 @@ def explain(error: ValidationError, source: str) -> str:
             sentences.append(f"{_dotted(place)} is no setting; {hint}")
         elif each["type"] == "union_tag_invalid":
             wanted = str(given.get("name", "")) if isinstance(given, Mapping) else str(given)
-            near = difflib.get_close_matches(wanted, MODELS, n=1)
+            known_names = list(MODELS if place == ["model"] else SEGMENTERS)
+            near = difflib.get_close_matches(wanted, known_names, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            sentences.append(f"model.name = {wanted!r} is no model; {hint}there are {', '.join(MODELS)}.")
+            what = "model" if place == ["model"] else "segmenter"
+            sentences.append(
+                f"{_dotted(place)}.name = {wanted!r} is no {what}; {hint}there are {', '.join(known_names)}."
+            )
         elif each["type"] == "union_tag_not_found":
-            sentences.append(f"[model] needs a name, one of {', '.join(MODELS)}.")
+            known_names = list(MODELS if place == ["model"] else SEGMENTERS)
+            sentences.append(f"[{_dotted(place)}] needs a name, one of {', '.join(known_names)}.")
         else:
             message = each["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(given, Mapping) else f" = {given!r}"
@@ -176,7 +186,7 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     if dotted in BUDGETS:
         for other in BUDGETS:
             branch.pop(other.removeprefix("train."), None)
-    if dotted == "model.name" and branch.get("name") != value:
+    if dotted in MODEL_NAMES and branch.get("name") != value:
         shared = {"channels", "classes", "overlapping", "mean", "deviation", "loss"}
         known = set(MODELS[value].Config.model_fields) if value in MODELS else shared
         for key in [key for key in branch if key not in shared & known]:
@@ -193,7 +203,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _dotted(place: Sequence[str]) -> str:
     """Where a field stands in the file; pydantic also names the member of the union, as in model.unet.width."""
-    shown = [part for i, part in enumerate(place) if not (i == 1 and place[0] == "model" and part in MODELS)]
+    unions = ("model", "segmenter")
+    shown = [part for i, part in enumerate(place) if not (i and place[i - 1] in unions and part in MODELS)]
     return ".".join(part for part in shown if part != "[key]")
 
 

@@ -121,6 +121,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def select(self, which: Tensor) -> Batch:
+        """Those of the pictures for which `which` (B,) bool is True, in their order."""
+        numbers = which.nonzero().flatten()
+        parts = (self.masks, self.labels, self.labelled, self.categories)
+        masks, labels, labelled, categories = (None if part is None else part[numbers] for part in parts)
+        names = tuple(self.names[number] for number in numbers.tolist()) if self.names else ()
+        return Batch(self.images[numbers], masks, labels, labelled, categories, names)
+
     def to(self, device: torch.device | str) -> Batch:
         moved: dict[str, Any] = {}
         for each in fields(self):

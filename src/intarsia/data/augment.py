@@ -48,8 +48,18 @@ class AugmentConfig(BaseModel):
     noise: float = Field(0.1, ge=0, le=1)  # probability of Gaussian noise
     noise_deviation: float = Field(0.04, ge=0)  # its largest standard deviation, as a share of the full range
     cutout: float = Field(0.0, ge=0, le=1)  # probability of a grey rectangle; its mask is left as it is
+    rater: Literal["majority", "random"] = (
+        "majority"  # of several raters' masks: what most say; or any one's, each time
+    )
     mix: Literal["none", "cutmix", "classmix"] = "none"  # paste from another picture of the batch, mask and all
     mix_probability: float = Field(0.5, ge=0, le=1)
+
+    def geometry(self) -> AugmentConfig:
+        """The same crops, scaled, turned and mirrored, but with the picture's own light and colour, and nothing mixed
+        in: what a teacher sees."""
+        off = ("brightness", "contrast", "saturation", "hue", "gamma", "tint", "shadow", "blur", "noise", "cutout",
+               "rare_crops", "copy_paste")  # fmt: skip
+        return self.model_copy(update={**{name: 0.0 for name in off if name in type(self).model_fields}, "mix": "none"})
 
     @field_validator("scale")
     @classmethod
@@ -67,6 +77,8 @@ def augment(
     `rarity` (K,) are the odds of each class to be the centre of a rare crop; None: all classes alike.
     What lies outside the picture is mirrored in the picture and IGNORE in the mask.
     """
+    if config.rater == "random" and sample.raters:  # no number is drawn otherwise: old runs see the crops they saw
+        sample = replace(sample, mask=sample.raters[int(generator.integers(len(sample.raters)))])
     matrix = _affine(sample, config, generator, rarity)
     image, mask, labels = _warp(sample, matrix, config.crop)
     image = _recolour(image, config, generator)

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 from typing import Protocol
@@ -51,12 +52,23 @@ class Cached:
         if index in self.kept:
             return self.kept[index]
         sample = self.samples[index]
-        size = sum(a.nbytes for a in (sample.image, sample.mask, sample.labels) if a is not None)
+        arrays = (sample.image, sample.mask, sample.labels, *sample.raters)
+        size = sum(a.nbytes for a in arrays if a is not None)
         with self.counting:
             if index not in self.kept and size <= self.left:
                 self.left -= size
                 self.kept[index] = sample
         return sample
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Pictures that join each batch, after those that it is named for: unlabelled ones, or made pairs."""
+
+    samples: Samples
+    size: int  # pictures in each batch
+    config: AugmentConfig
+    rarity: np.ndarray | None = None
 
 
 def batches(
@@ -68,6 +80,7 @@ def batches(
     workers: int = 1,
     rarity: np.ndarray | None = None,
     memory_format: torch.memory_format = torch.channels_last,
+    beside: Sequence[Stream] = (),
 ) -> Generator[Batch, None, None]:
     """Endless batches of `size` augmented samples, from batch number `start` on, prepared `workers` batches ahead.
 
@@ -79,7 +92,7 @@ def batches(
     number, quickest = start, math.inf
     while workers == 0 or quickest < QUICK or number < start + 3:
         begin = time.perf_counter()
-        batch = make_batch(samples, config, size, seed, number, rarity, memory_format)
+        batch = make_batch(samples, config, size, seed, number, rarity, memory_format, beside)
         quickest = min(quickest, time.perf_counter() - begin)
         yield batch
         number += 1
@@ -88,7 +101,8 @@ def batches(
         try:
             while True:
                 while len(ahead) < workers + 1:
-                    ahead.append(pool.submit(make_batch, samples, config, size, seed, number, rarity, memory_format))
+                    wanted = (samples, config, size, seed, number, rarity, memory_format, beside)
+                    ahead.append(pool.submit(make_batch, *wanted))
                     number += 1
                 yield ahead.popleft().result()
         finally:
@@ -104,24 +118,37 @@ def make_batch(
     number: int,
     rarity: np.ndarray | None = None,
     memory_format: torch.memory_format = torch.channels_last,
+    beside: Sequence[Stream] = (),
 ) -> Batch:
     """Batch number `number` of the endless sequence that `seed` gives."""
-    count = len(samples)
-    places = [divmod(place, count) for place in range(number * size, (number + 1) * size)]
-    drawn = [(epoch, int(permutation(count, seed, epoch)[place])) for epoch, place in places]
-    still = changes_nothing(config)
     source = samples.samples if isinstance(samples, Cached) else samples
-    if still and isinstance(source, Stack) and source.images.shape[1:3] == config.crop:
-        return _as_they_are(source, [index for _, index in drawn], memory_format)
-    crops = []
-    for epoch, index in drawn:
+    quick = changes_nothing(config) and isinstance(source, Stack) and source.images.shape[1:3] == config.crop
+    if quick and isinstance(source, Stack) and not beside:
+        return _as_they_are(source, [index for _, index in _drawn(len(samples), size, seed, number)], memory_format)
+    crops = _crops(samples, config, size, seed, number, rarity)
+    for place, stream in enumerate(beside, start=1):  # each stream has an order of its own
+        crops += _crops(stream.samples, stream.config, stream.size, seed + place * 2**32, number, stream.rarity)
+    if config.mix != "none":
+        crops = mix(crops, config, np.random.default_rng((seed, number, 2**31)))
+    return collate(crops, memory_format)
+
+
+def _drawn(count: int, size: int, seed: int, number: int) -> list[tuple[int, int]]:
+    """The epoch and the index of each picture of a batch."""
+    places = [divmod(place, count) for place in range(number * size, (number + 1) * size)]
+    return [(epoch, int(permutation(count, seed, epoch)[place])) for epoch, place in places]
+
+
+def _crops(
+    samples: Samples, config: AugmentConfig, size: int, seed: int, number: int, rarity: np.ndarray | None
+) -> list[Sample]:
+    still, crops = changes_nothing(config), []
+    for epoch, index in _drawn(len(samples), size, seed, number):
         sample = samples[index]
         if not (still and sample.size == config.crop):  # `augment` would draw numbers and warp for nothing
             sample = augment(sample, config, np.random.default_rng((seed, epoch, index)), rarity)
         crops.append(sample)
-    if config.mix != "none":
-        crops = mix(crops, config, np.random.default_rng((seed, number, 2**31)))
-    return collate(crops, memory_format)
+    return crops
 
 
 def _as_they_are(stack: Stack, indices: list[int], memory_format: torch.memory_format) -> Batch:
@@ -139,7 +166,7 @@ def _as_they_are(stack: Stack, indices: list[int], memory_format: torch.memory_f
     )
 
 
-@lru_cache(maxsize=4)  # asked for each picture; batches prepared ahead may lie in two epochs
+@lru_cache(maxsize=12)  # asked for each picture; batches prepared ahead may lie in two epochs, of each stream
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     """(count,) the order of the samples in an epoch, not to be written to."""
     order = np.random.default_rng((seed, epoch)).permutation(count)
@@ -152,7 +179,7 @@ def changes_nothing(config: AugmentConfig) -> bool:
     """Whether a picture of the crop's size always comes out of `augment` as it went in."""
     off = ("stretch", "rotate", "flip_horizontal", "flip_vertical", "transpose", "brightness", "contrast", "saturation",
            "hue", "gamma", "tint", "shadow", "blur", "noise", "cutout")  # fmt: skip
-    return config.scale == (1.0, 1.0) and not any(getattr(config, name) for name in off)
+    return config.scale == (1.0, 1.0) and config.rater == "majority" and not any(getattr(config, name) for name in off)
 
 
 def collate(samples: Sequence[Sample], memory_format: torch.memory_format = torch.contiguous_format) -> Batch:

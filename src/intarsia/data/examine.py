@@ -84,12 +84,12 @@ def examine(folder: Folder, entry: Entry) -> Examined:
     masks = tuple(_facts(path, raw) for path, raw in fitting)
     if labelled and not broken and not misfits:
         try:
-            if folder.table.coding in ONE_FILE and len(fitting) == 1:
-                raw = fitting[0][1]
-                unknown = unknown_values(raw, folder.table, fitting[0][0].name)
-                masks = (replace(masks[0], unknown=unknown),)
-                if not unknown:
-                    sample = replace(sample, mask=decode(raw, folder.table, fitting[0][0].name))
+            if folder.table.coding in ONE_FILE and fitting:
+                strange = [unknown_values(raw, folder.table, path.name) for path, raw in fitting]
+                masks = tuple(replace(mask, unknown=unknown) for mask, unknown in zip(masks, strange, strict=True))
+                if not any(strange):
+                    decoded = [decode(raw, folder.table, path.name) for path, raw in fitting]
+                    sample = replace(sample, mask=decoded[0] if len(decoded) == 1 else folder.read(entry).mask)
             else:
                 sample = folder.read(entry)
         except DataError as error:
@@ -112,9 +112,7 @@ def examine(folder: Folder, entry: Entry) -> Examined:
 def _read_masks(entry: Entry) -> tuple[list[tuple[Path, RawMask]], list[Trouble]]:
     raws: list[tuple[Path, RawMask]] = []
     broken: list[Trouble] = []
-    for path in entry.masks:
-        if path is None:
-            continue
+    for path in entry.mask_files:
         try:
             raws.append((path, read_mask(path)))
         except (IntarsiaError, OSError, MemoryError) as error:

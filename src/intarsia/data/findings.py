@@ -42,7 +42,17 @@ Look = Callable[[Folder, Fingerprint, Sequence[Examined]], Iterator[Finding]]
 
 def all_findings(folder: Folder, numbers: Fingerprint, seen: Sequence[Examined]) -> tuple[Finding, ...]:
     """All that is to be said, errors first, then warnings."""
-    looks: tuple[Look, ...] = (files, lists, mask_values, mask_files, labels, class_balance, duplicates, pictures)
+    looks: tuple[Look, ...] = (
+        files,
+        lists,
+        mask_values,
+        mask_files,
+        labels,
+        raters,
+        class_balance,
+        duplicates,
+        pictures,
+    )
     found = [finding for look in looks for finding in look(folder, numbers, seen)]
     return tuple(sorted(found, key=lambda finding: ("error", "warning", "info").index(finding.level)))
 
@@ -154,6 +164,24 @@ def labels(folder: Folder, numbers: Fingerprint, seen: Sequence[Examined]) -> It
         message = f"Nothing is labelled in the mask of {_count(empty, 'picture')}."
         advice = "Nothing can be learned from these masks: finish them, or delete them."
         yield Finding("warning", "empty-masks", message, advice, _shown(empty, folder))
+
+
+def raters(folder: Folder, numbers: Fingerprint, seen: Sequence[Examined]) -> Iterator[Finding]:
+    """Pictures of which several people drew a mask each."""
+    rated = [each.entry for each in seen if each.entry.raters]
+    if not rated:
+        return
+    most, fewest = (f(len(entry.raters) for entry in rated) for f in (max, min))
+    people = _count(most, "rater") if most == fewest else f"{fewest} to {most} raters"
+    own = sum(entry.masks[0] not in entry.raters for entry in rated)
+    message = f"There are masks of {people} for {_count(rated, 'picture')}."
+    if own:
+        message += f" {_count(own, 'picture')} of them also {'has' if own == 1 else 'have'} a mask of no rater."
+    advice = (
+        "Nothing to do: a mask of no rater is the mask, else what most raters say, and nothing where they are tied. "
+        "Set augment.rater = random, or take a model that gives several answers, to learn from each."
+    )
+    yield Finding("info", "raters", message, advice, _shown((entry.image for entry in rated), folder))
 
 
 # ------------------------------------------------------------------------------------------ classes

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DataError, DiskError
 from ..records import Classes, Image, Labels, Mask, Sample
+from . import raters
 from .classes import NO_SHAPE, ClassTable, decode, decode_plane, read_class_table, write_class_table
 from .coco import Annotations, is_coco, read_coco
 from .infer import infer_class_table
@@ -47,6 +48,12 @@ class Entry:
     image: Path
     masks: tuple[Path | None, ...] = ()  # one mask file; or one a class in class order, None where a class has none
     annotation: str | None = None  # its key in `Folder.drawings`, where the labels are COCO or YOLO polygons
+    raters: tuple[Path, ...] = ()  # several people's masks; where masks[0] is one of them, the majority's is the mask
+
+    @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """All mask files, each once."""
+        return tuple(dict.fromkeys([*(path for path in self.masks if path is not None), *self.raters]))
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,8 @@ class Folder:
         return replace(self, entries=tuple(by_name[name] for name in names), lists=kept)
 
     def read(self, entry: Entry) -> Sample:
-        """The picture and its mask (or its labels, where classes overlap); neither where it is unlabelled.
+        """The picture and its mask (or its labels, where classes overlap); neither where it is unlabelled. Of several
+        raters' masks the majority's is the mask, unless there is one without a rater's number.
 
         A mask that has the size of the picture as stored, before EXIF orientation, is turned as the picture is.
         DataError naming both sizes where they differ otherwise, or naming the values that are no class.
@@ -93,8 +101,12 @@ class Folder:
         if self.table.coding == "files":
             return Sample(entry.name, image, labels=self._planes(entry, image))
         (path,) = (path for path in entry.masks if path is not None)
-        raw = _fitted(read_mask(path), image, entry.image, path)
-        return Sample(entry.name, image, decode(raw, self.table, str(path)))
+        opinions = tuple(self._mask(each, entry, image) for each in entry.raters)
+        mask = raters.majority(opinions) if path in entry.raters else self._mask(path, entry, image)
+        return Sample(entry.name, image, mask, raters=opinions)
+
+    def _mask(self, path: Path, entry: Entry, image: Image) -> Mask:
+        return decode(_fitted(read_mask(path), image, entry.image, path), self.table, str(path))
 
     def _planes(self, entry: Entry, image: Image) -> Labels:
         labels = np.zeros((len(self.classes), *image.shape[:2]), np.int8)  # a class without a file is not there
@@ -162,7 +174,13 @@ def open_folder(root: str | Path, classes: str | Path | None = None, write_class
             _write_quietly(own, table, reason)
     _check_coding(table, layout, annotations, given or own)
     entries = [
-        Entry(names[key], path, _masks(layout, key, table), key if key in annotations.drawings else None)
+        Entry(
+            names[key],
+            path,
+            _masks(layout, key, table),
+            key if key in annotations.drawings else None,
+            layout.raters.get(key, ()),
+        )
         for key, path in layout.images.items()
     ]
     return Folder(
@@ -235,6 +253,7 @@ def _inferred(root: Path, layout: Layout, annotations: Annotations) -> tuple[Cla
         classes = Classes.named(layout.class_names, overlapping=True)
         return ClassTable(classes, coding="files"), f"There is a mask file for each class: {layout.words}."
     paths = [files[""] for files in layout.masks.values()]
+    paths = list(dict.fromkeys([*paths, *(path for each in layout.raters.values() for path in each)]))
     step = -(-len(paths) // LOOKED_AT) or 1
     errors: list[DataError] = []
     table, reason = infer_class_table(_readable(paths[::step], errors), f"the masks of {root}")

@@ -11,6 +11,7 @@ suffix. So all of these are the same rule:
     train/a.jpg                               train_masks/a_mask.png                        key train/a
     a.jpg                                     a_mask.png                                    key a
     images/a.jpg                              masks/car/a.png, masks/road/a.png             key a, one file a class
+    images/a.jpg                              masks/a_r0.png, masks/a_r1.png, ...           key a, one file a rater
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from . import raters
 
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy", ".npz"}
 
@@ -57,6 +60,7 @@ class Layout:
 
     images: dict[str, Path] = field(default_factory=dict)
     masks: dict[str, dict[str, Path]] = field(default_factory=dict)  # key -> class name -> file; "": all classes in one
+    raters: dict[str, tuple[Path, ...]] = field(default_factory=dict)  # key -> several people's masks, by their numbers
     texts: dict[str, Path] = field(default_factory=dict)  # key -> a text file of the same key (perhaps YOLO polygons)
     words: str = "pictures without masks"
     problems: list[str] = field(default_factory=list)
@@ -158,7 +162,11 @@ def _one_band(images: list[_File], layout: Layout) -> list[_File]:
 def _beside(images: list[_File]) -> tuple[list[_File], list[_File]]:
     """Pictures and masks in one folder: a_mask.png is the mask of a.jpg."""
     aliases = _aliases({each.key: each.path for each in images})
-    masks = [each for each in images if _matching(each, aliases, MASK_ENDINGS) is not None]
+    masks = [
+        each
+        for each in images
+        if _matching(each, aliases, MASK_ENDINGS) is not None or _by_rater(each, aliases, beside=True) is not None
+    ]
     taken = {each.path for each in masks}
     return [each for each in images if each.path not in taken], masks
 
@@ -181,32 +189,55 @@ def _matching(file: _File, aliases: dict[str, str], endings: Iterable[str]) -> t
     return None
 
 
+def _by_rater(file: _File, aliases: dict[str, str], beside: bool = False) -> tuple[str, int] | None:
+    """Key of the picture of which the file is a rater's mask, and the rater's number. `beside`: it lies among pictures,
+    of which a_r1 may be one."""
+    *folders, stem = file.parts
+    found = raters.ending(stem, plain=beside)
+    if found is not None:
+        named, number = _File(file.path, (*folders, found[0]), ""), found[1]
+    elif not beside and folders and (of_folder := raters.folder(folders[-1])) is not None:
+        named, number = _File(file.path, (*folders[:-1], stem), ""), of_folder
+    else:
+        return None
+    match = _matching(named, aliases, ("", *MASK_ENDINGS))
+    return None if match is None else (match[0], number)
+
+
 def _pair(layout: Layout, masks: list[_File], class_names: Sequence[str]) -> None:
     aliases = _aliases(layout.images)
     whole: dict[str, list[tuple[int, Path]]] = defaultdict(list)  # key -> masks of all classes, the best has rank 0
     single: dict[str, dict[str, Path]] = defaultdict(dict)  # key -> class -> mask of this class
+    rated: dict[str, list[tuple[int, Path]]] = defaultdict(list)  # key -> raters' numbers and masks
     orphans: list[Path] = []
     for each in masks:
         match = _matching(each, aliases, ("", *MASK_ENDINGS))
         by_folder = _matching(_File(each.path, (*each.parts[:-2], each.parts[-1]), ""), aliases, ("", *MASK_ENDINGS))
         by_ending = _matching(each, aliases, [f"_{name}" for name in class_names])
+        by_rater = None if set(each.parts[-2:-1]) & set(class_names) else _by_rater(each, aliases)
         if match is not None:
             whole[match[0]].append((match[1], each.path))
         elif by_ending is not None:
             single[by_ending[0]][class_names[by_ending[1]]] = each.path
+        elif by_rater is not None:
+            rated[by_rater[0]].append((by_rater[1], each.path))
         elif by_folder is not None and len(each.parts) > 1:
             single[by_folder[0]][each.parts[-2]] = each.path
         else:
             orphans.append(each.path)
     folders = {name for files in single.values() for name in files}
-    if not class_names and len(folders) == 1 and not whole:  # one folder between is no class: annotations/trimaps/
+    if (
+        not class_names and len(folders) == 1 and not whole and not rated
+    ):  # one folder between is no class: annotations/trimaps/
         whole = defaultdict(list, {key: [(0, next(iter(files.values())))] for key, files in single.items()})
         single.clear()
-    if len(single) > len(whole):
+    if len(single) > len(whole.keys() | rated.keys()):
         layout.masks = dict(single)
-        orphans += [path for found in whole.values() for _, path in found]
+        orphans += [path for found in (*whole.values(), *rated.values()) for _, path in found]
     else:
-        layout.masks = {key: {"": min(found)[1]} for key, found in whole.items()}
+        layout.raters = {key: tuple(path for _, path in sorted(found)) for key, found in rated.items()}
+        layout.masks = {key: {"": paths[0]} for key, paths in layout.raters.items()}
+        layout.masks |= {key: {"": min(found)[1]} for key, found in whole.items()}
         orphans += [path for files in single.values() for path in files.values()]
     if orphans:
         several = f"{len(orphans)} masks have" if len(orphans) > 1 else "1 mask has"
@@ -222,8 +253,17 @@ def _words(root: Path, layout: Layout) -> str:
         if image.parent == mask.parent:
             return f"pictures with masks beside them ({image.name}, {mask.name})"
         ending = " (one folder or file a class)" if "" not in files else ""
+        if layout.raters:
+            ending = f" ({_range(len(paths) for paths in layout.raters.values())} raters a picture)"
         return f"{image.parent.relative_to(root).as_posix()}/ + {mask.parent.relative_to(root).as_posix()}/{ending}"
     return "pictures without masks"
+
+
+def _range(numbers: Iterable[int]) -> str:
+    """3 to 7, or 7 where all are alike."""
+    listed = list(numbers)
+    low, high = min(listed), max(listed)
+    return f"{low} to {high}" if low < high else str(low)
 
 
 def entry_names(images: dict[str, Path]) -> dict[str, str]:

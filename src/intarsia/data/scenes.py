@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +67,7 @@ class SceneConfig:
     cue: float = 0.85  # share of the pieces in their class's own stain, in [0, 1]; 0: nothing but shape tells
     blur: float = 0.4  # standard deviation of the lens's blur, in pixels
     raters: tuple[float, ...] = ()  # one rater each: by how many pixels they draw every piece larger (or smaller)
+    ambiguous: tuple[tuple[str, str, float], ...] = ()  # (class, what some call it, share of the raters who do)
     depth: bool = False  # True: a fourth channel, metres / FURTHEST, and the picture is float32
 
     def __post_init__(self) -> None:
@@ -78,6 +79,12 @@ class SceneConfig:
             raise UsageError(f"objects = {self.objects}, but (fewest, most) was expected, with 0 <= fewest <= most.")
         if not 0 <= self.cue <= 1:
             raise UsageError(f"cue = {self.cue}, but a share in [0, 1] was expected.")
+        for kind, other, share in self.ambiguous:
+            if kind not in CLASSES.names[1:] or other not in CLASSES.names or kind == other or not 0 <= share <= 1:
+                raise UsageError(
+                    f"ambiguous = ({kind!r}, {other!r}, {share}), but (class, other, share) was expected: two of "
+                    f"{', '.join(CLASSES.names)}, the first no background, and a share in [0, 1]."
+                )
         if min(self.noise, self.texture, self.light, self.blur) < 0:
             raise UsageError("noise, texture, light and blur of a scene are strengths; none may be below 0.")
 
@@ -115,8 +122,29 @@ def draw_scene(config: SceneConfig, index: int) -> Sample:
         image=image,
         mask=kinds[order],
         instances=Instances(np.searchsorted(visible, order).astype(np.int32) + (order > 0), kinds[visible]),
-        raters=tuple(kinds[_top(distances, config, grown)] for grown in config.raters),
+        raters=tuple(
+            named[_top([d if named[i] else _nowhere(d) for i, d in enumerate(distances, 1)], config, grown)]
+            for grown, named in zip(config.raters, rater_names(config, index, kinds), strict=True)
+        ),
     )
+
+
+def rater_names(config: SceneConfig, index: int, kinds: np.ndarray) -> list[np.ndarray]:
+    """For each rater what they call each of `kinds` (N,), the true classes of picture number `index`: (N,) int16.
+
+    Of R raters exactly round(share R) call all of a picture's pieces of an ambiguous class by the other name, and
+    leave them out where that is background; which raters do is drawn for each picture.
+    """
+    rng = _generator(config, index, stream=3)
+    named = [kinds.copy() for _ in config.raters]
+    for kind, other, share in config.ambiguous:
+        for rater in rng.permutation(len(named))[: round(share * len(named))]:
+            named[rater][kinds == CLASSES.names.index(kind)] = CLASSES.names.index(other)
+    return named
+
+
+def _nowhere(distance: np.ndarray) -> np.ndarray:
+    return np.full_like(distance, np.inf)
 
 
 def draw_depth(config: SceneConfig, index: int) -> np.ndarray:
@@ -152,6 +180,8 @@ def write_scenes(
     """Write `count` pictures to `folder`: `images/*.png`, `masks/*.png` with a palette, `classes.toml`, and the lists
     `train.txt` and `val.txt` (the last fifth, at least one). Returns the folder.
 
+    With `config.raters` the masks are theirs, `masks/NAME_r0.png` and so on, and the exact mask is not written.
+
     `labelled`: how many of the training pictures get a mask; None: all. The validation pictures all have one.
     Pictures with depth are written as TIFF, since a PNG holds no floats.
     """
@@ -164,11 +194,14 @@ def write_scenes(
     make_folder(folder / "images")
     make_folder(folder / "masks")
     names = []
-    for index, sample in enumerate(draw_scenes(replace(config, raters=()), count)):
+    for index, sample in enumerate(draw_scenes(config, count)):
         names.append(sample.name)
         _write_image(folder / "images" / sample.name, sample.image)
         if sample.mask is not None and (labelled is None or index < labelled or index >= training):
-            write_mask(folder / "masks" / f"{sample.name}.png", sample.mask, CLASSES)
+            if not sample.raters:
+                write_mask(folder / "masks" / f"{sample.name}.png", sample.mask, CLASSES)
+            for number, mask in enumerate(sample.raters):
+                write_mask(folder / "masks" / f"{sample.name}_r{number}.png", mask, CLASSES)
     write_atomically(folder / "train.txt", ("\n".join(names[:training]) + "\n").encode())
     write_atomically(folder / "val.txt", ("\n".join(names[training:]) + "\n").encode())
     table = ClassTable(CLASSES, values=tuple(range(len(CLASSES))), ignore=(255,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..records import Classes, Sample
 from .classes import ClassTable
 from .fingerprint import Measures, measure
-from .folder import Entry, Folder, open_folder
+from .folder import CLASSES_FILE, Entry, Folder, open_folder
 from .read import as_channels
 from .shapes import Drawing
 from .split import Splits, choose_labelled, group_of, split
@@ -56,6 +56,11 @@ class Readable:
         known = [e for e in self.entries if self.folder.labelled(e) and e.name not in self.hidden]
         return Readable(self.folder, known, self.channels)
 
+    def unlabelled(self) -> Readable:
+        """All of them, their masks neither read nor shown."""
+        bare = [replace(entry, masks=(), annotation=None, raters=()) for entry in self.entries]
+        return Readable(self.folder, bare, self.channels)
+
 
 @dataclass(frozen=True)
 class Sets:
@@ -67,6 +72,7 @@ class Sets:
     validation: Readable
     test: Readable
     measures: tuple[Measures, ...]  # of the labelled training pictures, in their order
+    generated: Readable | None = None  # made pairs, learnt from beside the others; None: there are none
 
     @property
     def table(self) -> ClassTable:
@@ -80,9 +86,9 @@ class Sets:
         """A digest of which files are in which part: it changes where a file is added, removed, or changes its size,
         and where an outline is drawn otherwise."""
         digest = hashlib.sha256()
-        for part in (self.train, self.validation, self.test):
+        for part in (self.train, self.validation, self.test, *([self.generated] if self.generated else [])):
             for entry in part.entries:
-                files = [entry.image, *(mask for mask in entry.masks if mask is not None)]
+                files = [entry.image, *entry.mask_files]
                 sizes = [path.stat().st_size for path in files if Path(path).is_file()]
                 digest.update(f"{entry.name} {sizes} {entry.name in part.hidden}\n".encode(errors="surrogateescape"))
                 if entry.annotation is not None:
@@ -101,17 +107,21 @@ def open_sets(
     seed: int = 0,
     channels: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    generated: str | Path | None = None,
+    split_seed: int | None = None,
 ) -> Sets:
     """A folder's pictures in their parts, the labelled training ones measured.
 
     leave_out: groups (drives, patients, slides: what names begin with) of the training part that become the
     validation part instead of the usual one, to see what another drive or patient would give.
+    seed: of the masks that are kept, and of the division where `split_seed` is None.
+    generated: a folder of made pairs of the same classes, of which none may be called as a picture that is held back.
     channels: of every picture; None: what all can be shown with, else of most. `progress(done, total)` is called while
     pictures are read.
     Raises DataError where there is nothing to learn from.
     """
     folder = open_folder(root, classes)
-    parts = split(folder, validation, test, seed)
+    parts = split(folder, validation, test, seed if split_seed is None else split_seed)
     if leave_out:
         parts = _without_groups(parts, leave_out, {entry.name for entry in folder.entries if folder.labelled(entry)})
     by_name = {entry.name: entry for entry in folder.entries}
@@ -137,7 +147,30 @@ def open_sets(
         Readable(folder, [by_name[name] for name in names], channels, hidden)
         for names, hidden in ((parts.train, parts.hidden), (parts.validation, none), (parts.test, none))
     )
-    return Sets(folder, parts, train_part, validation_part, test_part, measures)
+    pairs = None if generated is None else _pairs(generated, folder, parts, channels)
+    return Sets(folder, parts, train_part, validation_part, test_part, measures, pairs)
+
+
+def _pairs(root: str | Path, folder: Folder, parts: Splits, channels: int) -> Readable:
+    """The made pairs of a folder, which must be of the same classes and of none of the pictures held back."""
+    own = Path(root) / CLASSES_FILE
+    made = open_folder(root, own if own.is_file() else folder.root / CLASSES_FILE, write_classes=False)
+    if made.classes.names != folder.classes.names or made.classes.overlapping != folder.classes.overlapping:
+        raise DataError(
+            f"{made.root} has the classes {', '.join(made.classes.names)}, {folder.root} has "
+            f"{', '.join(folder.classes.names)}; pairs to learn from beside it need the same classes in one order."
+        )
+    held_back = {*parts.validation, *parts.test}
+    leaked = sorted(entry.name for entry in made.entries if entry.name in held_back)
+    if leaked:
+        raise DataError(
+            f"{len(leaked)} pictures of {made.root}, such as {leaked[0]}, are called as pictures that {folder.root} "
+            "holds back to measure on; learning from them would flatter the score, so take them out."
+        )
+    known = [entry for entry in made.entries if made.labelled(entry)]
+    if not known:
+        raise DataError(f"{made.root} has no picture with a mask; make pairs with `intarsia synthesize`.")
+    return Readable(made, known, channels)
 
 
 def _measured(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.batches import Samples
+from ..data.batches import Samples, Stream
 from ..records import Sample
 from ..training.loop import Training
 from ..training.watchers import Scores
@@ -24,6 +24,7 @@ class Course:
     draw: Callable[[Training], bytes] | None  # a PNG of the answers so far
     criterion: str  # the score by which the best weights are chosen: higher is better
     words: str  # what it learns from, for the user
+    beside: tuple[Stream, ...] = ()  # what joins each batch: made pairs, unlabelled pictures
 
 
 class Some:

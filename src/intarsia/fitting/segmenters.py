@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Config
-from ..data.batches import Cached
+from ..data.batches import Cached, Stream
 from ..data.fingerprint import combine, for_channels
 from ..data.sets import Sets
 from ..drawing import encode_png, grid, overlay, to_rgb8
@@ -18,6 +18,7 @@ from ..inference.predictor import Predictor
 from ..losses import class_weights
 from ..metrics.calibration import Reliability
 from ..metrics.confusion import Confusion, LabelConfusion
+from ..models import MODELS
 from ..models.contract import SemanticModel
 from ..training.loop import Training
 from ..training.watchers import Scores
@@ -25,8 +26,10 @@ from .course import Course, some
 
 
 def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_asked: Callable[[], bool]) -> Course:
-    """Learns from the labelled training pictures; is scored by mean IoU on the validation pictures."""
+    """Learns from the labelled training pictures, from made pairs where there are any, and where the model can from all
+    training pictures without their masks; is scored by mean IoU on the validation pictures."""
     samples = sets.train.labelled()
+    streams, beside = _beside(config, sets)
     looked_at = Cached(some(sets.validation, config.data.validation_pictures), config.data.cache_megabytes / 4)
     return Course(
         learnt=samples,
@@ -35,8 +38,45 @@ def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_a
         score=lambda training: score(training, looked_at, sets, device, stop_asked),
         draw=(lambda training: drawn(training, looked_at, sets, device)) if len(looked_at) else None,
         criterion="mean_iou",
-        words=f"{len(samples)} labelled pictures of {len(sets.train)}, {len(sets.validation)} for validation",
+        words=f"{len(samples)} labelled pictures of {len(sets.train)}, {len(sets.validation)} for validation{beside}",
+        beside=streams,
     )
+
+
+def _beside(config: Config, sets: Sets) -> tuple[tuple[Stream, ...], str]:
+    """What joins the labelled pictures in each batch, and how to say so."""
+    streams, words, train = list[Stream](), "", config.train
+    half = config.data.cache_megabytes / 2
+    if sets.generated is not None and train.generated:
+        streams.append(Stream(Cached(sets.generated, half), train.generated, config.augment, rarity_of(sets)))
+        words += f"; {train.generated} of {len(sets.generated)} made pairs beside {train.batch} real ones in each batch"
+    if train.unlabelled:
+        everything = sets.train.unlabelled()
+        streams.append(Stream(Cached(everything, half), train.unlabelled, config.augment.geometry()))
+        words += f"; {train.unlabelled} of {len(everything)} without their masks beside {train.batch} labelled ones"
+    return tuple(streams), words
+
+
+def streams_of(config: Config, sets: Sets) -> dict[str, int]:
+    """`train.unlabelled` and `train.generated` as they are meant where they were left open. Raises UsageError for
+    pictures that the model can't learn from, or that are not there."""
+    kind, train = MODELS[config.model.name], config.train
+    learns = issubclass(kind, SemanticModel) and kind.learns_from_unlabelled
+    if train.unlabelled and not learns:
+        able = [
+            name for name, each in MODELS.items() if issubclass(each, SemanticModel) and each.learns_from_unlabelled
+        ]
+        raise UsageError(
+            f"train.unlabelled = {train.unlabelled}, but {config.model.name} learns from labelled pictures alone; "
+            f"leave it out, or take one of {', '.join(able)}."
+        )
+    if train.generated and sets.generated is None:
+        raise UsageError(
+            f"train.generated = {train.generated}, but there are no made pairs; give their folder as data.generated."
+        )
+    unlabelled = train.unlabelled if train.unlabelled is not None else train.batch if learns else 0
+    made = train.generated if train.generated is not None else max(1, train.batch // 2)
+    return {"unlabelled": unlabelled, "generated": made if sets.generated is not None else 0}
 
 
 def found(config: Config, sets: Sets) -> dict[str, Any]:
@@ -59,7 +99,8 @@ def found(config: Config, sets: Sets) -> dict[str, Any]:
             )
     if "channels" in given:
         facts["channels"] = model.channels
-        sets.train.channels = sets.validation.channels = sets.test.channels = model.channels
+        for part in (sets.train, sets.validation, sets.test, *([sets.generated] if sets.generated else [])):
+            part.channels = model.channels
     if "mean" not in given:
         mean, deviation = (for_channels(values, facts["channels"]) for values in (picture.mean, picture.deviation))
         facts["mean"] = tuple(round(m, 4) for m in mean)

@@ -194,8 +194,9 @@ def _train(run: Run, config: Config, sets: AnySets, resumed: bool, say: Say, sho
         )  # fmt: skip
         cached = Cached(course.learnt, config.data.cache_megabytes)
         stream = batches(
-            cached, config.augment, settings.batch, config.seed, done.step * rounds, settings.workers, course.rarity
-        )
+            cached, config.augment, settings.batch, config.seed, done.step * rounds, settings.workers, course.rarity,
+            beside=course.beside,
+        )  # fmt: skip
         log = Log(run, a_step, show=show)
         pictures = Pictures(run.samples_path, course.draw) if course.draw else None
         scores = Validate(run, log, settings.validate_every, course.score, pictures, course.criterion)

@@ -97,6 +97,7 @@ def _anchored(config: Config) -> Config:
     data, train = config.data, config.train
     folder = data.folder if data.folder == ARRAY else os.path.abspath(data.folder)
     paths = {"folder": folder, "classes": data.classes and os.path.abspath(data.classes)}
+    paths["generated"] = data.generated and os.path.abspath(data.generated)
     start = train.start
     if start is not None and not start.startswith("torchvision/"):
         start = os.path.abspath(start)
@@ -138,28 +139,35 @@ def open_for(config: Config, array: Array | None = None) -> AnySets:
         if array is not None:
             raise UsageError(f"{config.model.name} is told masks here; give a folder of pictures and masks, no array.")
         return open_sets_for(data, config.seed)
+    seed = config.seed if data.split_seed is None else data.split_seed
     if array is not None:
-        return open_pictures(array.images, data.validation, data.test, config.seed, categories=array.categories)
+        return open_pictures(array.images, data.validation, data.test, seed, categories=array.categories)
     if data.folder == ARRAY:
         raise UsageError("this run was begun with an array of pictures; give the same array again to go on.")
-    return open_pictures(data.folder, data.validation, data.test, config.seed)
+    return open_pictures(data.folder, data.validation, data.test, seed)
 
 
 def open_sets_for(data: DataConfig, seed: int) -> Sets:
-    return open_sets(data.folder, data.classes, data.validation, data.test, data.leave_out, data.labelled, seed)
+    return open_sets(
+        data.folder, data.classes, data.validation, data.test, data.leave_out, data.labelled, seed,
+        generated=data.generated, split_seed=data.split_seed,
+    )  # fmt: skip
 
 
 def completed(config: Config, sets: AnySets) -> Config:
     """The configuration with what only the data can say, wherever the user left it open. Raises UsageError where what
     was given contradicts the data."""
+    beside: dict[str, int] = {}
     if is_generative(config):
         found, augment = generators.found(config, sets)
     else:
         assert isinstance(sets, Sets)
         found, augment = segmenters.found(config, sets), {}
+        beside = segmenters.streams_of(config, sets)
     tree = config.model_dump(mode="json", exclude_none=True)
     tree["model"] |= found
     tree["augment"] |= augment
+    tree["train"] |= beside
     tree["train"]["precision"] = choose_precision(config.train.precision, choose_device(config.train.device))
     if not any((config.train.steps, config.train.epochs, config.train.minutes)):
         tree["train"]["minutes"] = 10.0
@@ -193,10 +201,12 @@ def refuse_other(run: Run, stored: Config, wished: Config, sets: AnySets) -> Non
 def data_of(sets: AnySets) -> dict[str, Any]:
     """What data.json says of a run's pictures."""
     labelled = {"labelled": len(sets.train.labelled())} if isinstance(sets, Sets) else {}
+    made = {"generated": len(sets.generated)} if isinstance(sets, Sets) and sets.generated else {}
     return {
         "fingerprint": sets.fingerprint(),
         "train": len(sets.train),
         **labelled,
+        **made,
         "validation": len(sets.validation),
         "test": len(sets.test),
         "split": sets.splits.reason if isinstance(sets, Sets) else sets.reason,

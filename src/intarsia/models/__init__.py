@@ -5,6 +5,15 @@ from typing import Annotated
 
 from pydantic import Field
 
+from .combined import (
+    CombinationConfig,
+    FixMatch,
+    FixMatchConfig,
+    MeanTeacher,
+    MeanTeacherConfig,
+    UniMatch,
+    UniMatchConfig,
+)
 from .contract import Model, ModelConfig, SemanticConfig, SemanticModel
 from .generative import (
     GAN,
@@ -29,6 +38,8 @@ from .semantic import (
     FCDenseNet,
     FCDenseNetConfig,
     FCNConfig,
+    ProbabilisticUNet,
+    ProbabilisticUNetConfig,
     SegNet,
     SegNetConfig,
     UNet,
@@ -41,6 +52,10 @@ MODELS: dict[str, type[Model]] = {
     "segnet": SegNet,
     "deeplab": DeepLab,
     "fc_densenet": FCDenseNet,
+    "probabilistic_unet": ProbabilisticUNet,
+    "mean_teacher": MeanTeacher,
+    "fixmatch": FixMatch,
+    "unimatch": UniMatch,
     "autoencoder": Autoencoder,
     "gan": GAN,
     "pix2pix": Pix2Pix,
@@ -56,6 +71,10 @@ AnyModel = Annotated[
     | SegNetConfig
     | DeepLabConfig
     | FCDenseNetConfig
+    | ProbabilisticUNetConfig
+    | MeanTeacherConfig
+    | FixMatchConfig
+    | UniMatchConfig
     | AutoencoderConfig
     | GANConfig
     | Pix2PixConfig
@@ -77,6 +96,8 @@ def build(config: AnyModel, fetch: bool = True) -> Model:
     """
     if not fetch and "pretrained" in type(config).model_fields:
         config = config.model_copy(update={"pretrained": False})
+    elif not fetch and isinstance(config, CombinationConfig) and "pretrained" in type(config.segmenter).model_fields:
+        config = config.model_copy(update={"segmenter": config.segmenter.model_copy(update={"pretrained": False})})
     return MODELS[config.name](config)
 
 

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ..losses import LossConfig, SegmentationLoss
+from ..networks.encoders import Encoder
 from ..records import Batch
 
 Losses = dict[str, Tensor]
@@ -72,7 +73,10 @@ class SemanticConfig(ModelConfig):
 
 
 class SemanticModel(Model):
-    """images -> a class for every pixel. A model writes `heads`; everything else is here."""
+    """images -> a class for every pixel. A model writes `heads`; everything else is here. One that learns from more
+    than labelled pixels (`models/combined/`) writes a `loss` of its own, of which `supervised` is a part."""
+
+    learns_from_unlabelled: ClassVar[bool] = False  # whether `loss` learns from pictures that nobody labelled
 
     mean: Tensor  # (1, C, 1, 1)
     deviation: Tensor  # (1, C, 1, 1)
@@ -92,22 +96,36 @@ class SemanticModel(Model):
 
     def logits(self, images: Tensor, auxiliary: bool = False) -> tuple[Tensor, ...]:
         """`heads` of pictures in [0, 1] of any size, each brought to the pictures' own size (B, K, H, W)."""
-        height, width = images.shape[2:]
+        x = self.standardised(images)
+        return tuple(self.at_size(each, images) for each in self.heads(x, auxiliary))
+
+    def standardised(self, images: Tensor) -> Tensor:
+        """Pictures (B, C, H, W) in [0, 1] as `heads` wants them: sides padded to multiples of the stride."""
         x = (images - self.mean) / self.deviation
-        below, right = -height % self.stride, -width % self.stride
-        if below or right:
-            x = F.pad(x, (0, right, 0, below), mode="replicate")
-        results = self.heads(x, auxiliary)
-        size = x.shape[2:]
-        return tuple(_resized(each, size)[:, :, :height, :width] for each in results)
+        below, right = -x.shape[2] % self.stride, -x.shape[3] % self.stride
+        return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
+
+    def at_size(self, logits: Tensor, images: Tensor) -> Tensor:
+        """What `heads` gave (B, K, h, w) for the standardised pictures, at the pictures' own size (B, K, H, W)."""
+        height, width = images.shape[2:]
+        padded = torch.Size((height + -height % self.stride, width + -width % self.stride))
+        return _resized(logits, padded)[:, :, :height, :width]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K, H, W) for pictures (B, C, H, W) in [0, 1], any H and W from 1."""
         return self.logits(images)[0]
 
     def loss(self, batch: Batch, part: str = "model") -> Losses:
-        """`total`, and each term of the criterion for the main head; deep supervision adds `auxiliary`."""
-        main, *others = self.logits(batch.images, auxiliary=True)
+        return self.supervised(batch)
+
+    def supervised(self, batch: Batch) -> Losses:
+        """`total`, and each term of the criterion for the main head; deep supervision adds `auxiliary`. All are 0, with
+        gradients of 0, where nothing is labelled."""
+        return self.judged(self.logits(batch.images, auxiliary=True), batch)
+
+    def judged(self, logits: Sequence[Tensor], batch: Batch) -> Losses:
+        """`supervised` for logits (B, K, H, W) that are there already: the answer's first, then deep supervision's."""
+        main, *others = logits
         target = batch.labels if self.overlapping else batch.masks
         terms: Losses = self.criterion(main, target)
         if others:
@@ -121,6 +139,35 @@ class SemanticModel(Model):
         """Class probabilities (B, K, H, W) in [0, 1]; exclusive classes sum to 1."""
         logits = self(images)
         return logits.sigmoid() if self.overlapping else logits.softmax(dim=1)
+
+
+class Ambiguous(SemanticModel):
+    """Has several plausible answers for one picture: an answer for each latent, and for each picture a normal
+    distribution of latents, the prior. `forward` and `predict` answer for the prior's mean, which is one of the
+    plausible answers and not their average; that is `sample(...).mean(0)`. Z: the latent's numbers, S: answers."""
+
+    latent: int  # Z
+
+    @abstractmethod
+    def prior_of(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance (B, Z) of the latents of pictures (B, C, H, W) in [0, 1]. Of parts of a picture their
+        mean over the parts is that of the picture, but for what the network sees beyond the parts' borders."""
+
+    @abstractmethod
+    def answers(self, images: Tensor, latents: Tensor) -> Tensor:
+        """Logits (S, B, K, H, W) for pictures (B, C, H, W) and latents (S, B, Z). A picture is encoded once, and
+        answered for one latent at a time: an answer is the same bit for bit whatever others are asked for."""
+
+    @torch.inference_mode()
+    def sample(self, images: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Class probabilities (S, B, K, H, W) in [0, 1] of `count` plausible answers for each of the pictures.
+
+        generator: on the CPU, of the latents' noise; None: torch's own.
+        """
+        mean, log_variance = self.prior_of(images)
+        noise = torch.randn(count, *mean.shape, generator=generator).to(mean)
+        logits = self.answers(images, mean + (log_variance / 2).exp() * noise)
+        return logits.sigmoid() if self.overlapping else logits.softmax(dim=2)
 
 
 class GenerativeConfig(ModelConfig):
@@ -202,6 +249,19 @@ class Bounded(GenerativeModel):
         """(B,) nats: a lower bound of log p(image), the tighter the more importance samples (1 gives the ELBO). For
         continuous pictures of 8 bits the bound is of the probability of the 256 levels, so that bits per dimension are
         -bound / (C H W ln 2)."""
+
+
+class EncoderDecoder(SemanticModel):
+    """A segmenter in two halves, so that others can share the first one: a picture decoder, a critic of features."""
+
+    encoder: Encoder
+
+    @abstractmethod
+    def decode(self, maps: Sequence[Tensor], auxiliary: bool) -> tuple[Tensor, ...]:
+        """`heads` for the encoder's maps, finest first."""
+
+    def heads(self, x: Tensor, auxiliary: bool) -> tuple[Tensor, ...]:
+        return self.decode(self.encoder(x), auxiliary)
 
 
 def _resized(logits: Tensor, size: Any) -> Tensor:

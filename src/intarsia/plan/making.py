@@ -13,7 +13,7 @@ from ..data.pictures import PictureSets
 from ..data.sets import Sets
 from ..models import MODELS, build
 from ..models.contract import GenerativeModel
-from ..records import Batch
+from ..records import IGNORE, Batch
 from ..training.loop import batches_a_step, prepare, train
 from ..training.machine import choose_device, choose_precision, describe, make_fabric
 from . import generators, segmenters
@@ -115,14 +115,19 @@ def time_step(config: Config, device: str, most: float = 20.0) -> float:
 
 def _noise(config: Config, height: int, width: int) -> Batch:
     """A batch of pictures of noise, with everything that any model may be told of them."""
-    count, classes = config.train.batch, max(1, config.model.classes)
+    labels, classes = config.train.batch + (config.train.generated or 0), max(1, config.model.classes)
+    unlabelled = getattr(MODELS[config.model.name], "learns_from_unlabelled", False)
+    beside = config.train.unlabelled if config.train.unlabelled is not None else config.train.batch
+    count = labels + (beside if unlabelled else 0)
     images = torch.rand(count, config.model.channels, height, width)
     masks = torch.randint(0, classes, (count, height, width))
+    masks[labels:] = IGNORE
     names = tuple("" for _ in images)
+    labelled = torch.arange(count) < labels
     if getattr(config.model, "overlapping", False):
-        labels = torch.nn.functional.one_hot(masks, classes).movedim(-1, 1).float()
-        return Batch(images, None, labels, names=names)
-    labelled = torch.ones(count, dtype=torch.bool)
+        planes = torch.nn.functional.one_hot(masks.clamp(min=0), classes).movedim(-1, 1).float()
+        planes[labels:] = IGNORE
+        return Batch(images, None, planes, labelled=labelled, names=names)
     return Batch(images, masks, labelled=labelled, categories=torch.arange(count) % classes, names=names)
 
 

@@ -12,6 +12,9 @@ import numpy as np
 from ..data.fingerprint import Fingerprint, for_channels
 from ..data.sets import Sets
 from ..losses import class_weights
+from ..models import MODELS
+from ..models.combined import Combination
+from ..models.contract import SemanticModel
 
 CPU_CROP, GPU_CROP = 288 * 384, 512 * 512  # pixels of a training crop
 RARE = 0.03  # a class with a smaller share of the pixels is called rare
@@ -75,16 +78,23 @@ def rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> t
             "schedule": "cosine",
         },
     }
-    if model in (None, "unet") and upright:
-        tree["model"] |= {"encoder": "medium", "finest": 4, "width": 12}
-        reasons["model.encoder"] = "things of many sizes need depth; plain 3x3 convolutions suit a processor"
-        reasons["model.width"] = "of the decoder, counted at full size: it ends with four times as many"
-        reasons["model.finest"] = "the decoder ends at quarter size: the time is better spent on deeper features"
-    elif model in (None, "unet"):
-        tree["model"] |= {"encoder": "small", "finest": 1, "width": 16}
-        reasons["model.encoder"] = "texture and outline decide more than context; a small net learns from few pictures"
-        reasons["model.finest"] = "the decoder goes on to full size, for thin parts and exact outlines"
-        reasons["model.width"] = "of the decoder at full size, where channels cost most"
+    combined = model is not None and issubclass(MODELS.get(model, SemanticModel), Combination)
+    own, section = tree["model"], "model"  # where the settings of the segmenter itself stand
+    if combined:
+        own, section = tree["model"].setdefault("segmenter", {"name": "unet"}), "model.segmenter"
+        reasons["model.segmenter.name"] = "the sturdiest from few pictures, inside the combination as alone"
+    if (combined or model in (None, "unet")) and upright:
+        own |= {"encoder": "medium", "finest": 4, "width": 12}
+        reasons[f"{section}.encoder"] = "things of many sizes need depth; plain 3x3 convolutions suit a processor"
+        reasons[f"{section}.width"] = "of the decoder, counted at full size: it ends with four times as many"
+        reasons[f"{section}.finest"] = "the decoder ends at quarter size: the time is better spent on deeper features"
+    elif combined or model in (None, "unet"):
+        own |= {"encoder": "small", "finest": 1, "width": 16}
+        reasons[f"{section}.encoder"] = (
+            "texture and outline decide more than context; a small net learns from few pictures"
+        )
+        reasons[f"{section}.finest"] = "the decoder goes on to full size, for thin parts and exact outlines"
+        reasons[f"{section}.width"] = "of the decoder at full size, where channels cost most"
     reasons["model.name"] = (
         "as asked for" if model else "the sturdiest from few pictures; `intarsia models` lists the others"
     )

@@ -60,7 +60,7 @@ def line_chart(
     if not lines:
         return ""
     every = np.concatenate([line.y for line in lines])
-    ticks = _log_ticks(every) if logarithmic else _ticks(float(every.min()), float(every.max()), 5)
+    ticks = _log_ticks(every) if logarithmic else ticks_of(float(every.min()), float(every.max()), 5)
     low, high = _range(every, ticks, logarithmic)
     furthest = max(float(line.x[-1]) for line in lines)
     scale = _Scale(furthest, low, high, logarithmic)
@@ -71,8 +71,8 @@ def line_chart(
             y = scale.down(value)
             parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
             label = f"{100 * value:g}" if percent else _short(value)
-            parts.append(_text(LEFT - 7, y + 4, label, "end"))
-    steps = _ticks(0.0, furthest, 4)
+            parts.append(text_at(LEFT - 7, y + 4, label, "end"))
+    steps = ticks_of(0.0, furthest, 4)
     for step in steps:
         if step <= furthest:
             parts.append(_step_label(scale.across(step), step, times))
@@ -83,8 +83,8 @@ def line_chart(
     if best:
         parts.append(_best_label(lines[0], scale, percent))
     caption = f"{title}, in %" if percent else title
-    legend = _legend([(line.name, line.colour) for line in lines])
-    return _figure(caption, _description(title, lines, percent), "".join(parts), HEIGHT, legend)
+    legend = legend_of([(line.name, line.colour) for line in lines])
+    return framed(caption, _description(title, lines, percent), "".join(parts), HEIGHT, legend)
 
 
 def sparkline(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> str:
@@ -111,13 +111,13 @@ def bar_chart(title: str, bars: Sequence[Bar], unit: str, what: str, names: Sequ
         return ""
     height = 210  # user units
     shown = [(piece[0], float(np.mean([each.value for each in piece]))) for piece in _pieces(bars, MOST_BARS)]
-    ticks = _ticks(0.0, max((value for _, value in shown), default=0) or 1.0, 4)
+    ticks = ticks_of(0.0, max((value for _, value in shown), default=0) or 1.0, 4)
     scale = _Scale(1.0, 0.0, ticks[-1], bottom=height - 26)
     parts = []
     for value in ticks:
         y = scale.down(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(LEFT - 7, y + 4, _short(value), "end"))
+        parts.append(text_at(LEFT - 7, y + 4, _short(value), "end"))
     room = (WIDTH - RIGHT - LEFT) / len(shown)
     gap = min(3.0, room / 4)
     for i, (bar, value) in enumerate(shown):
@@ -126,11 +126,11 @@ def bar_chart(title: str, bars: Sequence[Bar], unit: str, what: str, names: Sequ
         told = f"<title>{escape(bar.name)}: {value:.4g} {escape(unit)}</title>" if len(shown) == len(bars) else ""
         parts.append(f'<rect class="column c{bar.colour}" {box} height="{scale.bottom - top:.2f}">{told}</rect>')
     grouped = "" if len(shown) == len(bars) else f", a bar is the mean of about {len(bars) / len(shown):.0f}"
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, height - 8, f"{len(bars):,} {what}{grouped}"))
+    parts.append(text_at((LEFT + WIDTH - RIGHT) / 2, height - 8, f"{len(bars):,} {what}{grouped}"))
     values = np.array([each.value for each in bars])
     described = f"{title}: {len(bars)} values from {values.min():.3g} to {values.max():.3g} {unit}."
-    legend = _legend([(name, colour) for colour, name in enumerate(names, start=1)])
-    return _figure(f"{title}, {unit}", described, "".join(parts), height, legend)
+    legend = legend_of([(name, colour) for colour, name in enumerate(names, start=1)])
+    return framed(f"{title}, {unit}", described, "".join(parts), height, legend)
 
 
 def _pieces(bars: Sequence[Bar], most: int) -> list[list[Bar]]:
@@ -149,11 +149,11 @@ def reliability_chart(title: str, curves: Mapping[str, Reliability]) -> str:
     for value in (0, 0.25, 0.5, 0.75, 1):
         y = scale.down(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(LEFT - 7, y + 4, f"{100 * value:g}", "end"))
-        parts.append(_text(scale.across(value), floor + 16, f"{100 * value:g}", "end" if value == 1 else "middle"))
+        parts.append(text_at(LEFT - 7, y + 4, f"{100 * value:g}", "end"))
+        parts.append(text_at(scale.across(value), floor + 16, f"{100 * value:g}", "end" if value == 1 else "middle"))
     across, down = ("probability", "true") if next(iter(curves.values())).overlapping else ("confidence", "right")
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, height - 6, f"{across}, in % (bars: where the pixels are)"))
-    parts.append(f'<g transform="rotate(-90 14 {TOP + plot / 2})">{_text(14, TOP + plot / 2, f"{down}, in %")}</g>')
+    parts.append(text_at((LEFT + WIDTH - RIGHT) / 2, height - 6, f"{across}, in % (bars: where the pixels are)"))
+    parts.append(f'<g transform="rotate(-90 14 {TOP + plot / 2})">{text_at(14, TOP + plot / 2, f"{down}, in %")}</g>')
     corners = f'x1="{scale.across(0)}" x2="{scale.across(1)}" y1="{scale.down(0)}" y2="{scale.down(1)}"'
     parts.append(f'<line class="ideal" {corners}/>')
     heard = []
@@ -170,8 +170,8 @@ def reliability_chart(title: str, curves: Mapping[str, Reliability]) -> str:
             parts.append(_dot(scale.across(x), scale.down(y), number, told))
         pairs = (f"said {100 * x:.0f}, {down} {100 * y:.0f}" for x, y in zip(said, so, strict=True))
         heard.append(f"{name}: {', '.join(pairs)}")
-    legend = _legend([(name, number) for number, name in enumerate(curves, start=1)])
-    return _figure(title, f"{title}, in percent. {'; '.join(heard)}.", "".join(parts), height, legend)
+    legend = legend_of([(name, number) for number, name in enumerate(curves, start=1)])
+    return framed(title, f"{title}, in percent. {'; '.join(heard)}.", "".join(parts), height, legend)
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _range(values: np.ndarray, ticks: Sequence[float], logarithmic: bool) -> tup
     return low, high
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
+def ticks_of(low: float, high: float, count: int) -> list[float]:
     """About `count` round numbers from at most `low` to at least `high`."""
     if high <= low:
         return [low]
@@ -235,15 +235,15 @@ def _log_ticks(values: np.ndarray) -> list[float]:
 def _step_label(x: float, step: float, times: tuple[np.ndarray, np.ndarray] | None) -> str:
     floor = HEIGHT - BOTTOM
     if step == 0:
-        return _text(x, floor + 18, "step 0", "start")
+        return text_at(x, floor + 18, "step 0", "start")
     anchor = "end" if x > WIDTH - RIGHT - 20 else "middle"
-    label = _text(x, floor + 18, f"{step:,.0f}", anchor)
+    label = text_at(x, floor + 18, f"{step:,.0f}", anchor)
     if times is None or not len(times[0]):
         return label
-    return label + _text(x, floor + 34, _rounded(float(np.interp(step, *times))), anchor)
+    return label + text_at(x, floor + 34, _rounded(float(np.interp(step, *times))), anchor)
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
+def text_at(x: float, y: float, text: str, anchor: str = "middle") -> str:
     return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
@@ -273,7 +273,7 @@ def _best_label(line: Line, scale: _Scale, percent: bool) -> str:
     )
 
 
-def _legend(names: Sequence[tuple[str, int]]) -> str:
+def legend_of(names: Sequence[tuple[str, int]]) -> str:
     """The lines' names and colours; empty where there is but one."""
     if len(names) < 2:
         return ""
@@ -281,7 +281,7 @@ def _legend(names: Sequence[tuple[str, int]]) -> str:
     return f'<span class="legend">{keys}</span>'
 
 
-def _figure(caption: str, description: str, body: str, height: int, legend: str) -> str:
+def framed(caption: str, description: str, body: str, height: int, legend: str) -> str:
     return (
         f'<figure class="chart"><figcaption>{escape(caption)}{legend}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(description)}">{body}</svg></figure>'

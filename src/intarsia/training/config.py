@@ -18,7 +18,9 @@ class TrainConfig(BaseModel):
     epochs: float | None = Field(None, gt=0)  # times every training picture is seen
     minutes: float | None = Field(None, gt=0)  # of training and validation together; ends within a step of it
     start: str | None = None  # weights to begin with: a run's folder, or "torchvision/NAME"; None = random ones
-    batch: int = Field(8, ge=1)  # pictures a step
+    batch: int = Field(8, ge=1)  # pictures a step; of segmenters the labelled ones
+    unlabelled: int | None = Field(None, ge=0)  # pictures without their masks beside them; None = as many, where learnt
+    generated: int | None = Field(None, ge=0)  # made pairs of data.generated beside them; None = half as many
     accumulate: int = Field(1, ge=1)  # batches whose gradients are added up before a step
 
     optimizer: Literal["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"] = "adamw"

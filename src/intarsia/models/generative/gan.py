@@ -149,6 +149,10 @@ class Generator(nn.Module):
 
     def forward(self, latent: Tensor, categories: Tensor | None) -> Tensor:
         """(B, latent) to pictures (B, C, *size) in [-1, 1]."""
+        return self.planes(latent, categories).tanh()
+
+    def planes(self, latent: Tensor, categories: Tensor | None) -> Tensor:
+        """(B, latent) to (B, C, *size) float32 of any range."""
         x = self.dense(latent).unflatten(1, self.smallest)  # B 8*width h w
         for rise in self.rises:
             x = rise(x, categories)  # B outputs 2h 2w, ...
@@ -156,7 +160,7 @@ class Generator(nn.Module):
             x = self.last(F.relu(self.norm(x, categories)))
         height, width = self.size
         top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
-        return x[:, :, top : top + height, left : left + width].float().tanh()
+        return x[:, :, top : top + height, left : left + width].float()
 
 
 class Critic(nn.Module):
@@ -261,38 +265,20 @@ class GAN(Draws):
         told = self._told(batch)
         judge = partial(self.critic, categories=told)
         if part == "critic":
-            with torch.no_grad(), _statistics_kept(self.generator):
+            with torch.no_grad(), statistics_kept(self.generator):
                 drawn = self._seen(self._drawn(len(batch), batch.images.device, told))
-            return self._judged(judge, self._seen(2 * batch.images - 1), drawn)
+            return critic_terms(self.config, judge, self._seen(2 * batch.images - 1), drawn)
         scores = judge(self._seen(self._drawn(len(batch), batch.images.device, told)))
         return {"total": generator_loss(self.config.game, scores), "score": scores.detach().float().mean()}
-
-    def _judged(self, judge: Callable[[Tensor], Tensor], real: Tensor, drawn: Tensor) -> Losses:
-        """The critic's terms for pictures as it sees them."""
-        config = self.config
-        scores_real, scores_drawn = judge(real), judge(drawn)
-        game = critic_loss(config.game, scores_real, scores_drawn)
-        right_real, right_drawn = self._recognised(scores_real, scores_drawn)
-        terms = {"total": game, "game": game, "real": right_real, "drawn": right_drawn}
-        if config.gradient_penalty:
-            terms["penalty"] = gradient_penalty(judge, real, drawn)
-            terms["total"] = terms["total"] + config.gradient_penalty * terms["penalty"]
-        if config.r1:
-            terms["r1"] = r1_penalty(judge, real)
-            terms["total"] = terms["total"] + config.r1 * terms["r1"]
-        return terms
 
     def health(self, batch: Batch) -> dict[str, Tensor]:
         """The critic's side of the game, without `augment`: on pictures as they are."""
         told = self._told(batch)
         judge = partial(self.critic, categories=told)
         real, drawn = 2 * batch.images - 1, self._drawn(len(batch), batch.images.device, told)
-        right_real, right_drawn = self._recognised(judge(real), judge(drawn))
+        right_real, right_drawn = recognised(self.config.game, judge(real), judge(drawn))
         slope = gradient_norms(judge, drawn).mean()
         return {"critic_real": right_real, "critic_fake": right_drawn, "critic_gradient": slope}
-
-    def _recognised(self, real: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        return recognised(self.config.game, real, drawn)
 
     def _drawn(self, count: int, device: torch.device, told: Tensor | None) -> Tensor:
         return self.generator(torch.randn(count, *self.latent_shape, device=device), told)
@@ -314,6 +300,21 @@ class GAN(Draws):
                 "folder named after its class, or set model.condition to 'none'."
             )
         return categories
+
+
+def critic_terms(config: GANConfig, judge: Callable[[Tensor], Tensor], real: Tensor, drawn: Tensor) -> Losses:
+    """What the critic descends, `total`, and what it is made of, for pictures as the critic sees them."""
+    scores_real, scores_drawn = judge(real), judge(drawn)
+    game = critic_loss(config.game, scores_real, scores_drawn)
+    right_real, right_drawn = recognised(config.game, scores_real, scores_drawn)
+    terms = {"total": game, "game": game, "real": right_real, "drawn": right_drawn}
+    if config.gradient_penalty:
+        terms["penalty"] = gradient_penalty(judge, real, drawn)
+        terms["total"] = terms["total"] + config.gradient_penalty * terms["penalty"]
+    if config.r1:
+        terms["r1"] = r1_penalty(judge, real)
+        terms["total"] = terms["total"] + config.r1 * terms["r1"]
+    return terms
 
 
 def _check(config: GANConfig) -> None:
@@ -367,7 +368,7 @@ def _start_rest(module: nn.Module) -> None:
 
 
 @contextmanager
-def _statistics_kept(network: nn.Module) -> Iterator[None]:
+def statistics_kept(network: nn.Module) -> Iterator[None]:
     """Within it, batch normalisation uses a batch's statistics as before, but does not remember them."""
     norms: list[Any] = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
     for norm in norms:

@@ -12,6 +12,7 @@ with a 3x3 convolution before the scores, as in torchvision, whose weights load.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from ...errors import UsageError
 from ...networks.blocks import ImagePooling, conv_block, fcn_head, resized
 from ...networks.encoders import build_encoder
-from ..contract import SemanticConfig, SemanticModel
+from ..contract import EncoderDecoder, SemanticConfig
 
 
 class DeepLabConfig(SemanticConfig):
@@ -63,7 +64,7 @@ class ASPP(nn.Module):
         return self.dropout(self.project(torch.cat([*views, self.pooling(x)], dim=1)))
 
 
-class DeepLab(SemanticModel):
+class DeepLab(EncoderDecoder):
     """A dilated encoder and ASPP; v3+ sharpens the result with an early map of the encoder.
 
         x (B, C, H, W)
@@ -102,8 +103,7 @@ class DeepLab(SemanticModel):
         self.classifier = nn.Conv2d(width, config.classes, 1)
         self.auxiliary_head = fcn_head(channels[-2], config.classes, 0.1) if config.auxiliary else None
 
-    def heads(self, x: Tensor, auxiliary: bool) -> tuple[Tensor, ...]:
-        maps = self.encoder(x)
+    def decode(self, maps: Sequence[Tensor], auxiliary: bool) -> tuple[Tensor, ...]:
         y = self.aspp(maps[-1])  # B width H/16 W/16
         if self.lateral is not None:
             lateral = self.lateral(maps[self.early])  # B 48 H/4 W/4

@@ -11,6 +11,7 @@ where the paper learns all but the last enlargement; the variants are trained at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ...errors import UsageError
 from ...networks.blocks import fcn_head, resized
 from ...networks.encoders import build_encoder
-from ..contract import SemanticConfig, SemanticModel
+from ..contract import EncoderDecoder, SemanticConfig
 
 SKIPS = {"32s": 0, "16s": 1, "8s": 2, "dilated": 0}  # finer maps that are scored too
 
@@ -36,7 +37,7 @@ class FCNConfig(SemanticConfig):
     padded: bool = True  # False: sizes that don't divide enter as they are, which torchvision's weights are used to
 
 
-class FCN(SemanticModel):
+class FCN(EncoderDecoder):
     """A head on the coarsest map, and a score of each finer map added to it.
 
         x (B, C, H, W)
@@ -71,8 +72,8 @@ class FCN(SemanticModel):
             nn.init.zeros_(score.bias)  # type: ignore[arg-type]
         self.auxiliary_head = fcn_head(channels[1], config.classes, config.dropout) if config.auxiliary else None
 
-    def heads(self, x: Tensor, auxiliary: bool) -> tuple[Tensor, ...]:
-        coarsest, *finer = self.encoder(x)[::-1]
+    def decode(self, maps: Sequence[Tensor], auxiliary: bool) -> tuple[Tensor, ...]:
+        coarsest, *finer = maps[::-1]
         logits = self.head(coarsest)  # B K H/32 W/32
         for score, each in zip(self.scores, finer, strict=False):
             own = score(each)  # B K H/16 W/16, then H/8 W/8

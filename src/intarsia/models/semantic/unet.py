@@ -10,6 +10,7 @@ encoder may take the place of the contracting path. The paper's own size is widt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from ...networks.blocks import conv_block, doubled
 from ...networks.encoders import Encoder, build_encoder
-from ..contract import SemanticConfig, SemanticModel
+from ..contract import EncoderDecoder, SemanticConfig
 
 
 class UNetConfig(SemanticConfig):
@@ -68,7 +69,7 @@ class Expansion(nn.Module):
         return self.merge(x if skip is None else torch.cat([x, skip], dim=1))
 
 
-class UNet(SemanticModel):
+class UNet(EncoderDecoder):
     """An encoder, and a decoder that doubles the size back, joined at each size (figure 1).
 
         x (B, C, H, W)
@@ -87,7 +88,7 @@ class UNet(SemanticModel):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
-        self.encoder: Encoder = (
+        self.encoder = (
             PlainEncoder(config.channels, config.width, config.depth)
             if config.encoder == "plain"
             else build_encoder(config.encoder, config.channels, config.pretrained)
@@ -112,8 +113,7 @@ class UNet(SemanticModel):
         supervised = widths[:-1] if config.auxiliary else []
         self.auxiliary_heads = nn.ModuleList(nn.Conv2d(width, config.classes, 1) for width in supervised)
 
-    def heads(self, x: Tensor, auxiliary: bool) -> tuple[Tensor, ...]:
-        maps = self.encoder(x)
+    def decode(self, maps: Sequence[Tensor], auxiliary: bool) -> tuple[Tensor, ...]:
         y = self.dropout(maps[-1])
         results = []
         for step, index in zip(self.steps, self.joined, strict=True):
