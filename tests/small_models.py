@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "deeplab": {"name": "deeplab", "encoder": "tiny", "width": 16, "auxiliary": True, "dropout": 0.0},
     "deeplab-v3": {"name": "deeplab", "encoder": "tiny", "width": 16, "version": "v3", "output_stride": 8},
     "fc_densenet": {"name": "fc_densenet", "growth": 4, "layers": (2, 2, 2), "stem": 8, "dropout": 0.0},
+    "probabilistic_unet": {"name": "probabilistic_unet", "width": 8, "depth": 2, "latent": 3},
     "mean_teacher": {"name": "mean_teacher", "segmenter": {"name": "unet", "width": 8, "depth": 2}},
     "fixmatch": {"name": "fixmatch", "segmenter": {"name": "unet", "width": 8, "depth": 2}, "threshold": 0.0},
     "fixmatch-classmix": {
@@ -28,6 +29,40 @@ SMALL: dict[str, dict[str, Any]] = {
         "thresholds": "quantile",
     },
     "unimatch": {"name": "unimatch", "segmenter": {"name": "unet", "width": 8, "depth": 2}, "threshold": 0.0},
+    "adversarial": {"name": "adversarial", "segmenter": {"name": "unet", "width": 8, "depth": 2}, "critic_width": 8},
+    "adversarial-pictures": {
+        "name": "adversarial",
+        "segmenter": {"name": "fcn", "encoder": "tiny", "dropout": 0.0},
+        "critic_sees": "labels_and_picture",
+        "critic_width": 8,
+        "critic_depth": 2,
+    },
+    "shape_prior": {
+        "name": "shape_prior",
+        "segmenter": {"name": "unet", "width": 8, "depth": 2},
+        "mask_size": (16, 16),
+        "width": 4,
+        "latent": 4,
+    },
+    "segmentation_autoencoder": {
+        "name": "segmentation_autoencoder",
+        "segmenter": {"name": "unet", "width": 8, "depth": 2},
+        "width": 8,
+    },
+    "segmentation_autoencoder-blind": {
+        "name": "segmentation_autoencoder",
+        "segmenter": {"name": "unet", "width": 8, "depth": 2, "auxiliary": True},
+        "blind_spot": True,
+        "finest_skip": 1,
+        "width": 8,
+    },
+    "vae_segmenter": {
+        "name": "vae_segmenter",
+        "segmenter": {"name": "unet", "width": 8, "depth": 2},
+        "width": 8,
+        "latent": 4,
+    },
+    "frozen_features": {"name": "frozen_features", "segmenter": {"name": "unet", "width": 8, "depth": 2}, "width": 16},
 }
 ANY_MODEL: TypeAdapter[Any] = TypeAdapter(AnyModel)
 

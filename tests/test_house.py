@@ -22,6 +22,7 @@ RANKS = [
     {"training", "inference"},
     {"report", "config", "plan"},
     {"fitting", "api"},
+    {"comparing"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

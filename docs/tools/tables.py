@@ -134,10 +134,10 @@ def _literal(value: ast.expr, toml: bool) -> str:
 def command(name: str) -> str:
     """The usage of a command, its sentence, and a table of its arguments and options."""
     from intarsia.cli import app as shell
-    from intarsia.cli import generative
+    from intarsia.cli import classical, generative
 
     word = name.split()[-1]
-    function = getattr(shell, word, None) or getattr(generative, word)
+    function = next(each for room in (shell, generative, classical) if callable(each := getattr(room, word, None)))
     hints = typing.get_type_hints(function, include_extras=True)
     usage, rows = [], []
     for parameter in inspect.signature(function).parameters.values():

@@ -21,8 +21,9 @@ from .files import write_atomically
 from .fitting import Array, generators, open_for, open_sets_for
 from .inference.predictor import Predictor
 from .inference.studio import Studio
+from .metrics.ambiguity import ANSWERS
 from .models import MODELS
-from .models.contract import Draws, GenerativeModel, SemanticModel
+from .models.contract import Ambiguous, Draws, GenerativeModel, SemanticModel
 from .records import Prediction, Sample
 from .report.data import GenerativeReportData, ReportData, read_samples
 from .report.generative import write_generative_report
@@ -131,12 +132,19 @@ def evaluate(
     def answer(sample: Sample) -> Prediction:
         return predictor.predict(sample.image, sample.name)
 
+    def several(sample: Sample) -> tuple[Prediction, ...]:
+        return predictor.samples(sample.image, ANSWERS, config.seed, sample.name)
+
     own = label == "validation"  # a temperature fitted on the pictures it is then scored on would flatter
     if own and len(samples):
         temperature = fitted_temperature(answer, samples, classes)
         write_atomically(source.folder / "temperature.json", json.dumps({"temperature": temperature}).encode())
     evaluation = evaluate_samples(
-        answer, _counted(samples, progress), classes, temperature=None if own else _temperature(source)
+        answer,
+        _counted(samples, progress),
+        classes,
+        temperature=None if own else _temperature(source),
+        several=several if isinstance(predictor.model, Ambiguous) else None,
     )
     rows = source.read_metrics()
     data = ReportData(

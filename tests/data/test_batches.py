@@ -11,7 +11,17 @@ import pytest
 import torch
 
 from intarsia.data.augment import AugmentConfig, augment
-from intarsia.data.batches import Cached, batches, changes_nothing, collate, make_batch, permutation, to_tensor
+from intarsia.data.batches import (
+    Cached,
+    Stream,
+    batches,
+    changes_nothing,
+    collate,
+    make_batch,
+    permutation,
+    to_tensor,
+)
+from intarsia.data.scenes import SceneConfig, draw_scenes
 from intarsia.data.stack import Stack
 from intarsia.records import IGNORE, Batch, Sample
 
@@ -212,3 +222,47 @@ def test_a_stack_goes_into_batches_at_once_and_they_are_the_same(classes: np.nda
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     batch.images.zero_()
     assert stack.images.any()  # the batch is a copy
+
+
+def _scene_pair() -> tuple[list[Sample], list[Sample]]:
+    scenes = list(draw_scenes(SceneConfig(height=32, width=32), 7))
+    return scenes[:3], [scene.without_labels() for scene in scenes]
+
+
+def test_streams_join_each_batch_in_order_and_from_any_position() -> None:
+    labelled, bare = _scene_pair()
+    config = AugmentConfig(crop=(24, 24))
+    streams = (Stream(labelled, 2, config), Stream(bare, 3, config.geometry()))
+    whole = batches(labelled, config, 4, seed=5, workers=0, beside=streams)
+    first = [next(whole) for _ in range(6)]
+    again = batches(labelled, config, 4, seed=5, start=4, workers=1, beside=streams)
+    for wanted, got in zip(first[4:], again, strict=False):
+        assert torch.equal(wanted.images, got.images) and wanted.names == got.names
+    again.close()
+    for batch in first:
+        assert batch.labelled is not None and batch.masks is not None
+        assert batch.labelled.tolist() == [True] * 6 + [False] * 3
+        assert (batch.masks[6:] == IGNORE).all()
+    names = [name for batch in first for name in batch.names[6:]]
+    assert {names[:14].count(name) for name in names} == {2}  # two whole epochs of seven in its own order
+    alone = batches(labelled, config, 4, seed=5)
+    assert [batch.names[:4] for batch in first] == [next(alone).names for _ in first]
+    alone.close()
+
+
+def test_unlabelled_pictures_beside_overlapping_classes_know_how_many_there_are() -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    labelled = [Sample("a", image, labels=np.ones((4, 8, 8), np.int8))]
+    config = AugmentConfig(crop=(8, 8))
+    batch = make_batch(labelled, config, 1, 0, 0, beside=(Stream([Sample("b", image)], 2, config),))
+    assert batch.labels is not None and batch.labels.shape == (3, 4, 8, 8)
+    assert (batch.labels[1:] == IGNORE).all()
+
+
+def test_a_teachers_picture_keeps_its_light_and_colour() -> None:
+    config = AugmentConfig(crop=(32, 32), scale=(1, 1), noise=1.0, blur=1.0, mix="cutmix", cutout=1.0)
+    scene = next(draw_scenes(SceneConfig(height=32, width=32), 1))
+    values = set(map(tuple, scene.image.reshape(-1, 3).tolist()))
+    crop = augment(scene, config.geometry(), np.random.default_rng(0))
+    assert set(map(tuple, crop.image.reshape(-1, 3).tolist())) == values
+    assert config.geometry().mix == "none" and config.geometry().crop == config.crop

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -39,6 +39,7 @@ def test_the_majority_of_three_and_ties() -> None:
     assert raters.majority([A, A]).dtype == np.int16
 
 
+@settings(deadline=None)
 @given(arrays(np.int16, (5, 3, 4), elements=st.integers(IGNORE, 3)))
 def test_the_majority_is_named_by_more_raters_than_any_other_class(masks: np.ndarray) -> None:
     result = raters.majority(list(masks))

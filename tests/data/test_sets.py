@@ -145,3 +145,60 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
     root = folder_of(tmp_path / "set", {"a": 3, "b": 3}, unlabelled=("a", "b"))
     with pytest.raises(DataError):
         open_sets(root, validation=0)
+
+
+def test_a_folder_without_masks_is_all_training_part_for_a_model_that_finds_regions(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", 5, SceneConfig(height=16, width=16))
+    bare = tmp_path / "bare"
+    (tmp_path / "scenes" / "images").rename(bare)
+    sets = open_sets(bare, regions=3)
+    assert sets.classes.names == ("region 1", "region 2", "region 3")
+    assert len(sets.train) == 5 and not len(sets.validation) and not len(sets.train.labelled())
+    assert not any(sample.labelled for sample in sets.train)
+    with pytest.raises(DataError, match="0 labelled pictures"):
+        open_sets(bare)
+
+
+def test_pictures_come_without_their_masks_where_these_are_not_to_be_seen(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "scenes", 6, SceneConfig(height=16, width=16))
+    sets = open_sets(folder, labelled=2)
+    bare = sets.train.unlabelled()
+    assert len(bare) == len(sets.train) and not any(sample.labelled for sample in bare)
+    for path in (folder / "masks").iterdir():
+        path.write_bytes(b"no mask any more")
+    assert [sample.name for sample in bare] == [entry.name for entry in sets.train.entries]  # no mask file is opened
+
+
+def made_pairs(folder: Path, names: list[str] | None = None) -> Path:
+    write_scenes(folder, 3, SceneConfig(height=16, width=16, seed=9))
+    for kind in ("images", "masks"):
+        for number, path in enumerate(sorted((folder / kind).iterdir())):
+            path.rename(path.with_name(f"{names[number] if names else f'made{number}'}.png"))
+    for name in ("train.txt", "val.txt"):
+        (folder / name).unlink()
+    return folder
+
+
+def test_made_pairs_are_another_stream_and_change_the_fingerprint(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "scenes", 6, SceneConfig(height=16, width=16))
+    sets = open_sets(folder, generated=made_pairs(tmp_path / "made"))
+    assert sets.generated is not None and len(sets.generated) == 3 and len(sets.train) == 5
+    assert all(sample.mask is not None for sample in sets.generated)
+    assert sets.fingerprint() != open_sets(folder).fingerprint()
+
+
+def test_made_pairs_of_other_classes_or_of_pictures_held_back_are_refused(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "scenes", 6, SceneConfig(height=16, width=16))
+    held_back = (folder / "val.txt").read_text().split()[0]
+    with pytest.raises(DataError, match="holds back"):
+        open_sets(folder, generated=made_pairs(tmp_path / "leak", ["a", held_back, "c"]))
+    other = made_pairs(tmp_path / "other")
+    table = (other / "classes.toml").read_text().replace('name = "ring"', 'name = "wheel"')
+    (other / "classes.toml").write_text(table)
+    with pytest.raises(DataError, match="same classes"):
+        open_sets(folder, generated=other)
+    empty = made_pairs(tmp_path / "empty")
+    for path in (empty / "masks").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="no picture with a mask"):
+        open_sets(folder, generated=empty)

@@ -85,6 +85,18 @@ SMALL_GENERATIVE: dict[str, dict[str, Any]] = {
     },
     "vae_gan": {"name": "vae_gan", "width": 4, "latent": 8},
     "vae_gan-class": {"name": "vae_gan", "width": 4, "latent": 8, "condition": "class", "classes": 3, "game": "hinge"},
+    "pair_gan": {"name": "pair_gan", "classes": 2, "width": 4, "latent": 8},
+    "pair_gan-penalty": {
+        "name": "pair_gan",
+        "classes": 3,
+        "body": "residual",
+        "width": 4,
+        "latent": 8,
+        "game": "wasserstein",
+        "gradient_penalty": 10.0,
+        "r1": 1.0,
+        "augment": (),
+    },
     "pix2pix": {"name": "pix2pix", "width": 4, "depth": 3, "critic_width": 4, "critic_depth": 2},
     "pix2pix-restore": {
         "name": "pix2pix",

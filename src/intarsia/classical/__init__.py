@@ -76,7 +76,7 @@ METHODS: dict[str, Method] = {
     ),
     "k_means": Method(k_means, KMeansConfig, "none", "classes", "clusters of colours, numbered by brightness"),
     "chan_vese": Method(
-        chan_vese, ChanVeseConfig, "optional", "classes", "two classes of even brightness with a short border"
+        chan_vese, ChanVeseConfig, "none", "classes", "two classes of even brightness with a short border"
     ),
     "morphological_chan_vese": Method(
         morphological_chan_vese, MorphologicalChanVeseConfig, "optional", "classes", "the same in steps of a pixel"

@@ -52,34 +52,33 @@ class GeodesicContourConfig(ClassicalConfig):
     threshold: float = Field(0.3, gt=0, le=1)  # the contour stops where the edge map, 1 = no edge, is below it
 
 
-def chan_vese(image: np.ndarray, seeds: np.ndarray | None = None, config: ChanVeseConfig | None = None) -> np.ndarray:
+def chan_vese(image: np.ndarray, config: ChanVeseConfig | None = None) -> np.ndarray:
     """(H, W) int32: 1 on the brighter (or darker) of two sides that are each of one brightness, with a short border.
 
-    image: (H, W) or (H, W, C), any kind of number; of several channels the brightness counts. seeds: (H, W), where the
-    contour begins, as what is not 0; None: everywhere. Raises DataError for what is no picture, and for seeds of another
-    size or without any.
+    image: (H, W) or (H, W, C), any kind of number; of several channels the brightness counts. The contour begins as a
+    checkerboard, everywhere at once. Raises DataError for what is no picture.
     """
     from skimage.segmentation import chan_vese as evolve
 
     config = config or ChanVeseConfig()
     levels = smoothed(brightness(image), config.smooth)
-    start = None if seeds is None else checked_seeds(seeds, levels.shape) > 0
     if levels.min() == levels.max():
         return np.zeros(levels.shape, np.int32)
-    height, width = levels.shape
-    thick = np.pad(levels, ((0, height == 1), (0, width == 1)), mode="edge")  # it needs neighbours on all sides
-    begun = "checkerboard" if start is None else np.where(np.pad(start, ((0, height == 1), (0, width == 1))), 1.0, -1.0)
     inside = evolve(
-        thick, mu=config.length, lambda1=config.inside, lambda2=config.outside, tol=config.tolerance,
-        max_num_iter=config.steps, dt=config.step, init_level_set=begun,
+        _thick(levels), mu=config.length, lambda1=config.inside, lambda2=config.outside, tol=config.tolerance,
+        max_num_iter=config.steps, dt=config.step, init_level_set="checkerboard",
     )  # fmt: skip
-    return two_sides(np.asarray(inside, dtype=bool)[:height, :width], levels, config.objects)
+    return two_sides(_thin(np.asarray(inside, dtype=bool), levels), levels, config.objects)
 
 
 def morphological_chan_vese(
     image: np.ndarray, seeds: np.ndarray | None = None, config: MorphologicalChanVeseConfig | None = None
 ) -> np.ndarray:
-    """(H, W) int32: as `chan_vese`, by steps that add or take away a pixel's width, so that it never gets unstable."""
+    """(H, W) int32: as `chan_vese`, by steps that add or take away a pixel's width, so that it never gets unstable.
+
+    seeds: (H, W), where the contour begins, as what is not 0; None: as a checkerboard. Raises DataError for what is no
+    picture, and for seeds of another size or without any.
+    """
     from skimage.segmentation import morphological_chan_vese as evolve
 
     config = config or MorphologicalChanVeseConfig()
@@ -87,11 +86,11 @@ def morphological_chan_vese(
     start = None if seeds is None else checked_seeds(seeds, levels.shape) > 0
     if levels.min() == levels.max():
         return np.zeros(levels.shape, np.int32)
-    begun = "checkerboard" if start is None else start.astype(np.int8)
+    begun = "checkerboard" if start is None else _thick(start).astype(np.int8)
     inside = evolve(
-        levels, config.steps, begun, smoothing=config.smoothing, lambda1=config.inside, lambda2=config.outside
+        _thick(levels), config.steps, begun, smoothing=config.smoothing, lambda1=config.inside, lambda2=config.outside
     )
-    return two_sides(np.asarray(inside) == 1, levels, config.objects)
+    return two_sides(_thin(np.asarray(inside) == 1, levels), levels, config.objects)
 
 
 def geodesic_contour(
@@ -119,3 +118,13 @@ def geodesic_contour(
         flat, config.steps, start, smoothing=config.smoothing, threshold=config.threshold, balloon=config.balloon
     )
     return np.asarray(inside).astype(np.int32)
+
+
+def _thick(values: np.ndarray) -> np.ndarray:
+    """(H, W) with a row or a column of one pixel doubled: slopes need a neighbour."""
+    return np.pad(values, ((0, values.shape[0] == 1), (0, values.shape[1] == 1)), mode="edge")
+
+
+def _thin(values: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """The part that was there before `_thick`."""
+    return values[: like.shape[0], : like.shape[1]]

@@ -22,7 +22,9 @@ class WatershedConfig(ClassicalConfig):
 
     surface: Literal["sobel", "canny", "distance"] = "sobel"  # flooded: the gradient; how near a Canny edge is; objects
     smooth: float = Field(1.0, ge=0, allow_inf_nan=False)  # pixels: sigma of the blur before; 0 = none
-    depth: float = Field(0.05, ge=0, le=1)  # without seeds: of a basin, as a share of the surface's range; less is noise
+    depth: float = Field(
+        0.05, ge=0, le=1
+    )  # without seeds: of a basin, as a share of the surface's range; less is noise
     canny_low: float = Field(0.05, ge=0, le=1)  # of surface canny: gradient where a line that has begun may go on
     canny_high: float = Field(0.1, ge=0, le=1)  # of surface canny: gradient where a line begins, [canny_low, 1]
     objects: Literal["bright", "dark"] = "bright"  # of surface distance: which side of Otsu's threshold they are
@@ -63,7 +65,8 @@ def gradient(image: np.ndarray, smooth: float = 0.0) -> np.ndarray:
     from skimage.filters import sobel
 
     planes = smoothed(in_unit_range(image), smooth)
-    return np.asarray(np.max([sobel(planes[..., k], mode="nearest") for k in range(planes.shape[2])], axis=0))
+    steepest = np.max([sobel(planes[..., k], mode="nearest") for k in range(planes.shape[2])], axis=0)
+    return np.asarray(steepest / np.sqrt(2))  # scikit-image's of a ramp is its slope times that
 
 
 def _canny(levels: np.ndarray, config: WatershedConfig) -> np.ndarray:

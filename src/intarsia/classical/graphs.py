@@ -86,9 +86,7 @@ def nearest_seeds(
     )
     beginnings = np.concatenate([at_once, count + np.arange(len(roots))])
     longest = np.finfo(np.float64).max  # an edge of inf is none
-    lengths, _, origins = dijkstra(
-        matrix, indices=beginnings, min_only=True, return_predecessors=True, limit=longest
-    )
+    lengths, _, origins = dijkstra(matrix, indices=beginnings, min_only=True, return_predecessors=True, limit=longest)
     lengths, origins = lengths[:count], origins[:count]
     known = np.isfinite(lengths)
     labels = np.zeros(count, np.int32)

@@ -1,9 +1,9 @@
 """Region growing: pixels join the region beside them whose colour they have.
 
 R. Adams, L. Bischof, "Seeded Region Growing", 1994, doi.org/10.1109/34.295913; regions without seeds are quasi-flat
-zones (F. Meyer, P. Maragos, "Nonlinear Scale-Space Representation with Morphological Levelings", 2000). Where we differ:
-the paper compares a pixel with the running mean of a region, so the answer depends on the order of the pixels; here it
-is compared with its neighbour, or with the mean of the seeds, and there is no such order.
+zones (F. Meyer, P. Maragos, "Nonlinear Scale-Space Representation with Morphological Levelings", 2000). Where we
+differ: the paper compares a pixel with the running mean of a region, so the answer depends on the order of the pixels;
+here it is compared with its neighbour, or with the mean of the seeds, and there is no such order.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ Where we differ: not in the method; a picture of one colour is solved as if edge
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from pydantic import Field
 
@@ -47,9 +49,11 @@ def random_walker(image: np.ndarray, seeds: np.ndarray, config: RandomWalkerConf
     thick = (2 if height == 1 else 1, 2 if width == 1 else 1)
     numbers = np.tile(places.reshape(labels.shape), thick).astype(np.int32)
     try:
-        found = walk(
-            np.tile(picture, (*thick, 1)), numbers, beta=beta, mode="cg_j", tol=config.tolerance, channel_axis=-1
-        )
+        with warnings.catch_warnings():  # probabilities a tolerance above 1: their order is what counts
+            warnings.filterwarnings("ignore", "The probability range", UserWarning)
+            found = walk(
+                np.tile(picture, (*thick, 1)), numbers, beta=beta, mode="cg_j", tol=config.tolerance, channel_axis=-1
+            )
     except ValueError as error:
         raise DataError(f"the random walker can't divide this picture: {error}.") from error
     return names[np.asarray(found)[:height, :width]].astype(np.int32)

@@ -3,10 +3,13 @@
 R. Achanta et al., "SLIC Superpixels Compared to State-of-the-art Superpixel Methods", 2012,
 doi.org/10.1109/TPAMI.2012.120; P. Felzenszwalb, D. Huttenlocher, "Efficient Graph-Based Image Segmentation", 2004,
 doi.org/10.1023/B:VISI.0000022288.19776.77. Both are scikit-image's. Where we differ: pictures of other than three
-channels are compared in their own colours, not in CIE L*a*b*.
+channels are compared in their own colours, 0 to 1, not in CIE L*a*b*, 0 to 100; so of SLIC's compactness, a hundredth
+counts there.
 """
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 from pydantic import Field
@@ -18,7 +21,9 @@ class SlicConfig(ClassicalConfig):
     """Settings of `slic`."""
 
     regions: int = Field(250, ge=1)  # about how many
-    compactness: float = Field(10.0, gt=0, allow_inf_nan=False)  # place against colour: 0.1 follows edges, 100 = squares
+    compactness: float = Field(
+        10.0, gt=0, allow_inf_nan=False
+    )  # place against colour: 0.1 follows edges, 100 = squares
     smooth: float = Field(0.0, ge=0, allow_inf_nan=False)  # pixels: sigma of the blur before; 0 = none
     steps: int = Field(10, ge=1)  # of the clustering
 
@@ -57,5 +62,8 @@ def felzenszwalb(image: np.ndarray, config: FelzenszwalbConfig | None = None) ->
     from skimage.segmentation import felzenszwalb as merge
 
     config = config or FelzenszwalbConfig()
-    found = merge(in_unit_range(image), config.scale, config.smooth, config.smallest, channel_axis=-1)
+    picture = in_unit_range(image)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Got image with third dimension", RuntimeWarning)  # channels they are
+        found = merge(picture, config.scale, config.smooth, config.smallest, channel_axis=-1)
     return np.asarray(found).astype(np.int32) + 1

@@ -16,6 +16,7 @@ from pydantic import Field
 from ..errors import UsageError
 from .pictures import ClassicalConfig, brightness, smoothed
 
+ROUNDING = 1e-9  # the mean of equal numbers differs from them in the last bits
 LEVELS = {2: 4096, 3: 512, 4: 256, 5: 128}  # bins of the histogram; the search costs levels ** (classes - 1)
 
 
@@ -38,7 +39,7 @@ class LocalThresholdConfig(ClassicalConfig):
 
     window: int = Field(51, ge=3)  # pixels, odd: side of the neighbourhood that a pixel is compared with
     rule: Literal["gaussian", "mean", "median", "sauvola"] = "gaussian"  # how the neighbourhood becomes a threshold
-    offset: float = Field(0.0, ge=-1, le=1, allow_inf_nan=False)  # of brightness [0, 1], taken off the threshold
+    offset: float = Field(0.0, ge=-1, le=1, allow_inf_nan=False)  # by how much an object must stand out, of [0, 1]
     sauvola_k: float = Field(0.2, allow_inf_nan=False)  # of rule sauvola: how far low contrast lowers the threshold
     objects: Literal["bright", "dark"] = "bright"  # which side of the threshold is label 1
     smooth: float = Field(0.0, ge=0, allow_inf_nan=False)  # pixels: sigma of the blur before; 0 = none
@@ -80,13 +81,13 @@ def local_threshold(image: np.ndarray, config: LocalThresholdConfig | None = Non
     if config.window % 2 == 0:
         raise UsageError(f"window = {config.window}: a window has a middle pixel; give an odd number of pixels.")
     levels = smoothed(brightness(image), config.smooth)
-    if config.objects == "dark":
-        levels = 1 - levels
+    if config.objects == "bright":
+        levels = 1 - levels  # from here on objects are dark: Sauvola's rule is for ink on paper
     if config.rule == "sauvola":
-        threshold = filters.threshold_sauvola(levels, config.window, config.sauvola_k, r=0.5) - config.offset
+        threshold = filters.threshold_sauvola(levels, config.window, config.sauvola_k, r=0.5)
     else:
-        threshold = filters.threshold_local(levels, config.window, config.rule, config.offset)
-    return np.asarray(levels > threshold).astype(np.int32)
+        threshold = filters.threshold_local(levels, config.window, config.rule)
+    return np.asarray(levels < threshold - config.offset - ROUNDING).astype(np.int32)
 
 
 def _divided(levels: np.ndarray, classes: int) -> np.ndarray:

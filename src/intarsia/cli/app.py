@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import IntarsiaError, UsageError
-from . import generative
+from . import classical, compare, generative, pairs
 from .options import (
     DeviceOption,
     JsonOption,
@@ -210,6 +210,10 @@ def predict(
     overlay: Annotated[bool, typer.Option(help="Also the pictures with the classes laid over.")] = False,
     probabilities: Annotated[bool, typer.Option(help="Also each class's probability, 16-bit TIFF.")] = False,
     uncertainty: Annotated[bool, typer.Option(help="Also where the answer is unsure, 16-bit PNG.")] = False,
+    samples: Annotated[
+        int, typer.Option(min=0, help="So many plausible answers, their mean and its uncertainty; for models that can.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the plausible answers.")] = 0,
     flips: Annotated[bool, typer.Option(help="Also ask for the mirror image, and average: twice the time.")] = False,
     scale: Annotated[list[float] | None, typer.Option(help="Average over these scales, such as 0.75, 1, 1.25.")] = None,
     tile: Annotated[
@@ -238,7 +242,7 @@ def predict(
     with work_bar("predicting") as step:
         summary = predict_files(
             predictor, pictures, out, overlay=overlay, probabilities=probabilities, uncertainty=uncertainty,
-            overwrite=overwrite, progress=lambda done, total, name: step(done, total),
+            samples=samples, seed=seed, overwrite=overwrite, progress=lambda done, total, name: step(done, total),
         )  # fmt: skip
     tell(summary, out, console)
 
@@ -281,6 +285,9 @@ def demo(
 
 
 app.add_typer(generative.app)
+app.add_typer(classical.app)
+app.add_typer(pairs.app)
+app.add_typer(compare.app)
 
 
 @app.callback(invoke_without_command=True)

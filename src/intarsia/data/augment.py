@@ -53,6 +53,11 @@ class AugmentConfig(BaseModel):
     )
     mix: Literal["none", "cutmix", "classmix"] = "none"  # paste from another picture of the batch, mask and all
     mix_probability: float = Field(0.5, ge=0, le=1)
+    copy_paste: float = Field(0.0, ge=0, le=1)  # probability that regions of rare classes of others are laid on it
+    copy_paste_regions: int = Field(3, ge=1)  # at most so many, one at least
+    copy_paste_scale: tuple[Factor, Factor] = (0.8, 1.25)  # of a region, drawn evenly in its logarithm; 1 = as it is
+    copy_paste_shift: float = Field(0.25, ge=0, le=1)  # from where it was, up to this share of the sides; 0 = there
+    copy_paste_soft: float = Field(0.7, ge=0)  # deviation of its soft edge, in pixels of the crop; 0 = a hard edge
 
     def geometry(self) -> AugmentConfig:
         """The same crops, scaled, turned and mirrored, but with the picture's own light and colour, and nothing mixed
@@ -61,7 +66,7 @@ class AugmentConfig(BaseModel):
                "rare_crops", "copy_paste")  # fmt: skip
         return self.model_copy(update={**{name: 0.0 for name in off if name in type(self).model_fields}, "mix": "none"})
 
-    @field_validator("scale")
+    @field_validator("scale", "copy_paste_scale")
     @classmethod
     def _smallest_first(cls, scale: Range) -> Range:
         if scale[0] > scale[1]:
@@ -80,7 +85,7 @@ def augment(
     if config.rater == "random" and sample.raters:  # no number is drawn otherwise: old runs see the crops they saw
         sample = replace(sample, mask=sample.raters[int(generator.integers(len(sample.raters)))])
     matrix = _affine(sample, config, generator, rarity)
-    image, mask, labels = _warp(sample, matrix, config.crop)
+    image, mask, labels = warp(sample, matrix, config.crop)
     image = _recolour(image, config, generator)
     if generator.random() < config.blur:
         image = _with_channels(cv2.GaussianBlur(image, (0, 0), generator.uniform(0.3, 1.5)))
@@ -176,9 +181,11 @@ def _rare_pixel(sample: Sample, generator: np.random.Generator, rarity: np.ndarr
     return [float(x), float(y)]
 
 
-def _warp(
+def warp(
     sample: Sample, matrix: np.ndarray, size: tuple[int, int]
 ) -> tuple[Image, np.ndarray | None, np.ndarray | None]:
+    """Picture, mask and labels at height and width `size`, seen through the map (2, 3) from their pixels to the
+    sample's, in OpenCV's coordinates of pixel centres; outside, the picture is mirrored and the rest is IGNORE."""
     flags = cv2.WARP_INVERSE_MAP
     height, width = size
     rows, columns = _seen(sample, matrix, size)  # all that matters: OpenCV takes no side above 32,766

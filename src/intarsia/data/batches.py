@@ -24,6 +24,7 @@ import torch
 
 from ..records import IGNORE, Batch, Sample
 from .augment import AugmentConfig, augment, mix
+from .copy_paste import copy_paste
 from .stack import Stack
 
 QUICK = 1e-3  # seconds; a batch of 64 small pictures in memory takes a third of it
@@ -128,6 +129,8 @@ def make_batch(
     crops = _crops(samples, config, size, seed, number, rarity)
     for place, stream in enumerate(beside, start=1):  # each stream has an order of its own
         crops += _crops(stream.samples, stream.config, stream.size, seed + place * 2**32, number, stream.rarity)
+    if config.copy_paste:  # a place of its own, so that the numbers of `mix` do not depend on it
+        crops = copy_paste(crops, config, np.random.default_rng((seed, number, 2**31 + 1)), rarity)
     if config.mix != "none":
         crops = mix(crops, config, np.random.default_rng((seed, number, 2**31)))
     return collate(crops, memory_format)

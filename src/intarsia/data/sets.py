@@ -109,6 +109,7 @@ def open_sets(
     progress: Callable[[int, int], None] | None = None,
     generated: str | Path | None = None,
     split_seed: int | None = None,
+    regions: int | None = None,
 ) -> Sets:
     """A folder's pictures in their parts, the labelled training ones measured.
 
@@ -116,11 +117,14 @@ def open_sets(
     validation part instead of the usual one, to see what another drive or patient would give.
     seed: of the masks that are kept, and of the division where `split_seed` is None.
     generated: a folder of made pairs of the same classes, of which none may be called as a picture that is held back.
+    regions: of a model that finds its own; then a folder without any mask is all training part, with as many classes.
     channels: of every picture; None: what all can be shown with, else of most. `progress(done, total)` is called while
     pictures are read.
     Raises DataError where there is nothing to learn from.
     """
     folder = open_folder(root, classes)
+    if regions is not None and not any(folder.labelled(entry) for entry in folder.entries):
+        return _bare(folder, regions, channels, progress)
     parts = split(folder, validation, test, seed if split_seed is None else split_seed)
     if leave_out:
         parts = _without_groups(parts, leave_out, {entry.name for entry in folder.entries if folder.labelled(entry)})
@@ -149,6 +153,20 @@ def open_sets(
     )
     pairs = None if generated is None else _pairs(generated, folder, parts, channels)
     return Sets(folder, parts, train_part, validation_part, test_part, measures, pairs)
+
+
+def _bare(
+    folder: Folder, regions: int, channels: int | None, progress: Callable[[int, int], None] | None
+) -> Sets:
+    """A folder without masks, all of it to learn from, for a model that finds regions of its own."""
+    classes = Classes.named([f"region {number + 1}" for number in range(regions)])
+    folder = replace(folder, table=ClassTable(classes, values=tuple(range(regions))))
+    measures = _measured(folder, folder.entries, progress)
+    channels = channels or common_channels([len(each.mean) for each in measures])
+    names = tuple(entry.name for entry in folder.entries)
+    reason = "No picture has a mask: all are learnt from, and there is nothing to measure on."
+    train, nothing = Readable(folder, folder.entries, channels), Readable(folder, (), channels)
+    return Sets(folder, Splits(names, (), (), frozenset(), reason), train, nothing, nothing, measures)
 
 
 def _pairs(root: str | Path, folder: Folder, parts: Splits, channels: int) -> Readable:

@@ -12,6 +12,7 @@ from ..data.sets import Sets
 from ..data.stack import Stack
 from ..errors import UsageError
 from ..models.contract import GenerativeModel
+from ..models.generative import PairGANConfig
 from ..runs import Run
 from ..training.generation import Yardstick, quick_scores, sheet
 from ..training.loop import Training
@@ -25,7 +26,7 @@ JUDGED_FROM = 0.2  # share of the training from which alarms are said: before, e
 
 def told(config: Config) -> Told:
     """What the model is told beside the picture, or learns to tell: nothing, a class a picture, or a mask."""
-    if "mask" in getattr(config.model, "task", ""):
+    if "mask" in getattr(config.model, "task", "") or isinstance(config.model, PairGANConfig):
         return "mask"
     return getattr(config.model, "condition", "none")
 

@@ -29,6 +29,8 @@ def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_a
     """Learns from the labelled training pictures, from made pairs where there are any, and where the model can from all
     training pictures without their masks; is scored by mean IoU on the validation pictures."""
     samples = sets.train.labelled()
+    if not len(samples):  # a model that needs none
+        samples = sets.train.unlabelled()
     streams, beside = _beside(config, sets)
     looked_at = Cached(some(sets.validation, config.data.validation_pictures), config.data.cache_megabytes / 4)
     return Course(
@@ -74,6 +76,7 @@ def streams_of(config: Config, sets: Sets) -> dict[str, int]:
         raise UsageError(
             f"train.generated = {train.generated}, but there are no made pairs; give their folder as data.generated."
         )
+    learns = learns and bool(len(sets.train.labelled()))  # else the batch itself is of pictures without masks
     unlabelled = train.unlabelled if train.unlabelled is not None else train.batch if learns else 0
     made = train.generated if train.generated is not None else max(1, train.batch // 2)
     return {"unlabelled": unlabelled, "generated": made if sets.generated is not None else 0}

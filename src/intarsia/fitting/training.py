@@ -20,6 +20,7 @@ from ..data.stack import is_stack
 from ..errors import DataError, Stopped, UsageError
 from ..files import write_atomically
 from ..models import build
+from ..models.combined import FrozenFeatures
 from ..models.contract import GenerativeModel, Model, SemanticModel
 from ..models.weights import TorchvisionName, fetch_torchvision, load_torchvision
 from ..runs import Run
@@ -236,8 +237,11 @@ def _course(
 def start_from(model: Model, source: str) -> tuple[str, ...]:
     """The names of the tensors left as they were, after all others were taken from a run or from torchvision.
 
-    From a run of the same model with other classes or channels, what has the same name and shape is taken.
-    Raises UsageError where less than half fits, or torchvision has no such weights or they can't be fetched.
+    From a run of the same model with other classes or channels, what has the same name and shape is taken. A segmenter
+    alone and the one inside a combination have the same names: any of them starts from any other. What a segmenter
+    knows about its own pictures and its own training (mean, deviation, progress) stays.
+    Raises UsageError where less than half fits (of a combination: of its segmenter; of frozen_features: of the
+    encoder), or torchvision has no such weights or they can't be fetched.
     """
     if source.startswith("torchvision/"):
         name = source.removeprefix("torchvision/")
@@ -249,17 +253,31 @@ def start_from(model: Model, source: str) -> tuple[str, ...]:
         if not isinstance(model, SemanticModel):
             raise UsageError(f"train.start = {source!r} is for segmenters; this is a {type(model).__name__}.")
         return load_torchvision(model, fetch_torchvision(cast(TorchvisionName, name)))
-    theirs = Run(source).load_model().state_dict()
+    theirs = {_alone(name): value for name, value in Run(source).load_model().state_dict().items()}
     own = model.state_dict()
-    fitting = {name: theirs[name] for name in own if name in theirs and theirs[name].shape == own[name].shape}
-    learnt = {name for name in fitting if name not in ("mean", "deviation")}
-    if len(learnt) < len(own) / 2:
+    kept = {name for name in own if _alone(name) in ("mean", "deviation")}
+    if isinstance(model, SemanticModel):
+        kept |= {name for name, _ in model.named_buffers(recurse=False)}
+    fitting = {
+        name: theirs[_alone(name)]
+        for name in own
+        if name not in kept and _alone(name) in theirs and theirs[_alone(name)].shape == own[name].shape
+    }
+    prefix = "segmenter.encoder." if isinstance(model, FrozenFeatures) else "segmenter."
+    needed = [name for name in own if name not in kept and name.startswith(prefix)] or [n for n in own if n not in kept]
+    there = sum(name in fitting for name in needed)
+    if there < len(needed) / 2:
         raise UsageError(
-            f"train.start = {source!r}: only {len(learnt)} of the {len(own)} tensors of this {type(model).__name__} "
+            f"train.start = {source!r}: only {there} of the {len(needed)} tensors of this {type(model).__name__} "
             "are in that run; build the same model, or begin with random weights."
         )
-    model.load_state_dict({name: fitting[name] for name in learnt}, strict=False)
-    return tuple(name for name in own if name not in fitting)
+    model.load_state_dict(fitting, strict=False)
+    return tuple(name for name in own if name not in fitting and name not in kept)
+
+
+def _alone(name: str) -> str:
+    """A tensor's name as it is in a segmenter that stands for itself, not in a combination."""
+    return name.removeprefix("segmenter.")
 
 
 def _score(best: float) -> float:

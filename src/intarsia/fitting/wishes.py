@@ -15,7 +15,7 @@ from ..data.pictures import PictureSets, open_pictures
 from ..data.sets import Sets, open_sets
 from ..errors import UsageError
 from ..models import MODELS
-from ..models.contract import GenerativeModel
+from ..models.contract import GenerativeModel, SemanticModel
 from ..plan import make_plan
 from ..runs import Run
 from ..training.machine import choose_device, choose_precision
@@ -134,7 +134,9 @@ def open_for(config: Config, array: Array | None = None) -> AnySets:
     if not is_generative(config):
         if array is not None:
             raise UsageError(f"{config.model.name} learns from masks; give a folder of pictures and masks, no array.")
-        return open_sets_for(data, config.seed)
+        kind = MODELS[config.model.name]
+        finds = issubclass(kind, SemanticModel) and not kind.needs_masks
+        return open_sets_for(data, config.seed, config.model.classes if finds else None)
     if generators.needs_masks(config):
         if array is not None:
             raise UsageError(f"{config.model.name} is told masks here; give a folder of pictures and masks, no array.")
@@ -147,10 +149,10 @@ def open_for(config: Config, array: Array | None = None) -> AnySets:
     return open_pictures(data.folder, data.validation, data.test, seed)
 
 
-def open_sets_for(data: DataConfig, seed: int) -> Sets:
+def open_sets_for(data: DataConfig, seed: int, regions: int | None = None) -> Sets:
     return open_sets(
         data.folder, data.classes, data.validation, data.test, data.leave_out, data.labelled, seed,
-        generated=data.generated, split_seed=data.split_seed,
+        generated=data.generated, split_seed=data.split_seed, regions=regions,
     )  # fmt: skip
 
 

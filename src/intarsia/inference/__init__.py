@@ -2,7 +2,7 @@
 what a generative model can be asked (`Studio`)."""
 
 from .folder import PredictionSummary, predict_files
-from .predictor import Failure, Predictor
+from .predictor import Failure, Predictor, mean_of
 from .studio import Studio
 from .tiling import Tiling, predict_rows, predict_tiled
 
@@ -12,6 +12,7 @@ __all__ = [
     "Predictor",
     "Studio",
     "Tiling",
+    "mean_of",
     "predict_files",
     "predict_rows",
     "predict_tiled",

@@ -2,13 +2,17 @@
 
 Test-time augmentation is the mean of the probabilities over the picture and its mirror image, at each of the scales.
 The temperature (Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2) divides the logits.
+
+A model that has several plausible answers (`Ambiguous`) is asked for a picture's latents once: where a picture is done
+in tiles, the prior of each tile is blended as the answers are, and the mean over the pixels is the picture's. All tiles
+then answer for the same latent, so that an answer is of one mind from one border to the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +25,8 @@ from torch import Tensor, nn
 
 from ..data.read import LIMIT_PIXELS, as_channels, to_float
 from ..errors import DataError, IntarsiaError, NumericError, OutOfMemoryError, UsageError
-from ..models.contract import SemanticModel
+from ..models.contract import Ambiguous, SemanticModel
+from ..models.sampling import generator_named
 from ..records import Classes, Image, Prediction
 from .reading import Picture, read_picture
 from .tiling import Sliceable, Tiling, predict_rows
@@ -126,14 +131,76 @@ class Predictor:
         """
         top = 0
         for rows in predict_rows(self._probabilities, image, self.tiling, self._prepare):
-            if len(rows) != len(self.classes):
-                raise UsageError(
-                    f"the model answers for {len(rows)} classes, but the list has {len(self.classes)}; "
-                    "give the class list that the model was trained with."
-                )
+            self._check_classes(len(rows))
             bottom = top + rows.shape[1]
             yield Prediction(name, np.asarray(image[top:bottom]), self.classes, rows)
             top = bottom
+
+    def samples(
+        self, picture: Picture, count: int = 16, seed: int = 0, name: str | None = None
+    ) -> tuple[Prediction, ...]:
+        """`count` plausible answers for a picture, each whole and of one mind, drawn as often as they are plausible.
+
+        An answer depends on the seed, the name and its number alone, not on the count or on other pictures; name: None:
+        a file's own. The temperature is not applied: it was fitted to single answers. Raises UsageError for models that
+        have one answer only, DataError and OutOfMemoryError as `predict` does.
+        """
+        name = name or (Path(picture).stem if isinstance(picture, str | Path) else "picture")
+        image = self.read(picture)
+        strips = [
+            np.stack([each.probabilities for each in strip]) for strip in self.sample_strips(image, name, count, seed)
+        ]
+        whole = strips[0] if len(strips) == 1 else np.concatenate(strips, axis=2)  # S K H W
+        return tuple(Prediction(name, image, self.classes, each) for each in whole)
+
+    def sample_strips(
+        self, image: Sliceable, name: str = "picture", count: int = 16, seed: int = 0
+    ) -> Iterator[tuple[Prediction, ...]]:
+        """`samples` in strips of full width, from top to bottom, as `strips` gives one answer."""
+        model = self.ambiguous()
+        if count < 1:
+            raise UsageError(f"{count} answers were asked for; give 1 or more.")
+        latents = self._latents(model, image, name, count, seed)  # S Z
+
+        def ask(images: Tensor) -> Tensor:
+            answers = model.answers(images, latents[:, None].expand(-1, len(images), -1))  # S B K H W
+            return answers.flatten(0, 1)
+
+        def predict(images: Tensor) -> Tensor:
+            answers = self._probabilities(images, ask, temperature=1.0)
+            return answers.unflatten(0, (count, len(images))).transpose(0, 1).flatten(1, 2)  # B S*K H W
+
+        top = 0
+        for rows in predict_rows(predict, image, self.tiling, self._prepare):
+            self._check_classes(len(rows) // count)
+            bottom = top + rows.shape[1]
+            picture = np.asarray(image[top:bottom])
+            yield tuple(Prediction(name, picture, self.classes, each) for each in np.split(rows, count))
+            top = bottom
+
+    def ambiguous(self) -> Ambiguous:
+        """The model, where it has several answers for a picture. Raises UsageError where it has one."""
+        if not isinstance(self.model, Ambiguous):
+            raise UsageError(
+                f"a {type(self.model).__name__} has one answer for a picture, and several were asked for; train a "
+                "model that has, with `intarsia fit FOLDER --model probabilistic_unet`."
+            )
+        return self.model
+
+    @torch.inference_mode()
+    def _latents(self, model: Ambiguous, image: Sliceable, name: str, count: int, seed: int) -> Tensor:
+        """(S, Z): latents of the picture's prior, each drawn by a generator of its own."""
+
+        def prior(images: Tensor) -> Tensor:
+            spread = torch.cat(model.prior_of(images.to(self.device)), dim=1)  # B 2Z
+            return spread[:, :, None, None].expand(-1, -1, *images.shape[2:])
+
+        rows = predict_rows(prior, image, self.tiling, self._prepare)
+        total = sum(each.sum(axis=(1, 2), dtype=np.float64) for each in rows)
+        pixels = image.shape[0] * image.shape[1]
+        mean, log_variance = torch.from_numpy(np.asarray(total / pixels, np.float32)).chunk(2)  # Z each
+        noise = [torch.randn(model.latent, generator=generator_named(seed, name, i)) for i in range(count)]
+        return (mean + (log_variance / 2).exp() * torch.stack(noise)).to(self.device)
 
     def settings(self) -> dict[str, object]:
         """All that the answers depend on, in numbers and words that fit into JSON."""
@@ -155,17 +222,27 @@ class Predictor:
         probabilities = strips[0] if len(strips) == 1 else np.concatenate(strips, axis=1)
         return Prediction(name, image, self.classes, np.ascontiguousarray(probabilities))
 
+    def _check_classes(self, answered: int) -> None:
+        if answered != len(self.classes):
+            raise UsageError(
+                f"the model answers for {answered} classes, but the list has {len(self.classes)}; "
+                "give the class list that the model was trained with."
+            )
+
     def _prepare(self, crop: np.ndarray) -> np.ndarray:
         return to_float(as_channels(crop, self.channels))
 
     @torch.inference_mode()
-    def _probabilities(self, images: Tensor) -> Tensor:
-        """(B, K, H, W) in [0, 1] for images (B, C, H, W) in [0, 1]."""
+    def _probabilities(
+        self, images: Tensor, ask: Callable[[Tensor], Tensor] | None = None, temperature: float | None = None
+    ) -> Tensor:
+        """(B, K, H, W) in [0, 1] for images (B, C, H, W) in [0, 1]. ask: images to logits; None: the model."""
+        ask, temperature = ask or self.model, temperature or self.temperature
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         views = [(scale, flip) for scale in self.scales for flip in ((False, True) if self.flips else (False,))]
-        total = self._view(images, *views[0])
+        total = self._view(images, ask, temperature, *views[0])
         for scale, flip in views[1:]:
-            total += self._view(images, scale, flip)
+            total += self._view(images, ask, temperature, scale, flip)
         if not torch.isfinite(total.sum()):  # pictures are numbers in [0, 1]: it is the model
             raise NumericError(
                 "the model's answer is not a number: its weights are not those of a training that went well; "
@@ -173,17 +250,29 @@ class Predictor:
             )
         return total.div_(len(views))
 
-    def _view(self, images: Tensor, scale: float, flip: bool) -> Tensor:
+    def _view(
+        self, images: Tensor, ask: Callable[[Tensor], Tensor], temperature: float, scale: float, flip: bool
+    ) -> Tensor:
         """The probabilities seen at one scale, mirrored or not, brought back to the pictures' own frame."""
         size = images.shape[2:]
         scaled = [max(1, round(side * scale)) for side in size]
         x = images if scale == 1 else F.interpolate(images, scaled, mode="bilinear", antialias=True)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            logits = self.model(x.flip(3) if flip else x)
-        logits = logits.float() / self.temperature
+            logits = ask(x.flip(3) if flip else x)
+        logits = logits.float() / temperature
         probabilities = logits.sigmoid() if self.classes.overlapping else logits.softmax(dim=1)
         probabilities = probabilities.flip(3) if flip else probabilities
         return probabilities if scale == 1 else F.interpolate(probabilities, size, mode="bilinear")
+
+
+def mean_of(answers: Sequence[Prediction]) -> Prediction:
+    """The mean of several answers for one picture: what share of them says so at each pixel, weighed by how sure each
+    is. Its mask is the majority's, its uncertainty high where the answers differ or none of them knows."""
+    first = answers[0]
+    total = np.zeros_like(first.probabilities)
+    for each in answers:
+        total += each.probabilities
+    return Prediction(first.name, first.image, first.classes, total / len(answers))
 
 
 def device_named(name: str) -> torch.device:

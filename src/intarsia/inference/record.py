@@ -56,7 +56,8 @@ class Record:
         if self.settings not in (None, settings):
             assert self.settings is not None
             if not self.overwrite:
-                differing = [key for key in settings if settings[key] != self.settings.get(key)]
+                keys = [*settings, *(key for key in self.settings if key not in settings)]
+                differing = [key for key in keys if settings.get(key) != self.settings.get(key)]
                 raise UsageError(
                     f"{self.path.parent} holds answers of another model or other settings (other "
                     f"{', '.join(differing)}); choose another folder, or overwrite them."

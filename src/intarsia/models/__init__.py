@@ -6,13 +6,23 @@ from typing import Annotated
 from pydantic import Field
 
 from .combined import (
+    Adversarial,
+    AdversarialConfig,
     CombinationConfig,
     FixMatch,
     FixMatchConfig,
+    FrozenFeatures,
+    FrozenFeaturesConfig,
     MeanTeacher,
     MeanTeacherConfig,
+    SegmentationAutoencoder,
+    SegmentationAutoencoderConfig,
+    ShapePrior,
+    ShapePriorConfig,
     UniMatch,
     UniMatchConfig,
+    VAESegmenter,
+    VAESegmenterConfig,
 )
 from .contract import Model, ModelConfig, SemanticConfig, SemanticModel
 from .generative import (
@@ -25,6 +35,8 @@ from .generative import (
     Diffusion,
     DiffusionConfig,
     GANConfig,
+    PairGAN,
+    PairGANConfig,
     Pix2Pix,
     Pix2PixConfig,
     VAEConfig,
@@ -56,8 +68,14 @@ MODELS: dict[str, type[Model]] = {
     "mean_teacher": MeanTeacher,
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
+    "segmentation_autoencoder": SegmentationAutoencoder,
+    "vae_segmenter": VAESegmenter,
+    "frozen_features": FrozenFeatures,
+    "adversarial": Adversarial,
+    "shape_prior": ShapePrior,
     "autoencoder": Autoencoder,
     "gan": GAN,
+    "pair_gan": PairGAN,
     "pix2pix": Pix2Pix,
     "vae_gan": VAEGAN,
     "diffusion": Diffusion,
@@ -75,8 +93,14 @@ AnyModel = Annotated[
     | MeanTeacherConfig
     | FixMatchConfig
     | UniMatchConfig
+    | SegmentationAutoencoderConfig
+    | VAESegmenterConfig
+    | FrozenFeaturesConfig
+    | AdversarialConfig
+    | ShapePriorConfig
     | AutoencoderConfig
     | GANConfig
+    | PairGANConfig
     | Pix2PixConfig
     | VAEGANConfig
     | DiffusionConfig

@@ -77,6 +77,7 @@ class SemanticModel(Model):
     than labelled pixels (`models/combined/`) writes a `loss` of its own, of which `supervised` is a part."""
 
     learns_from_unlabelled: ClassVar[bool] = False  # whether `loss` learns from pictures that nobody labelled
+    needs_masks: ClassVar[bool] = True  # False: it finds regions of its own in pictures, and masks are only welcome
 
     mean: Tensor  # (1, C, 1, 1)
     deviation: Tensor  # (1, C, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -18,6 +19,13 @@ Condition = Callable[[int], Tensor]  # picture's number -> its condition, () int
 def generator_of(seed: int, index: int) -> torch.Generator:
     """The random numbers of picture `index` of a seed, on the CPU."""
     words = np.random.SeedSequence((seed, index)).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
+
+
+def generator_named(seed: int, name: str, number: int) -> torch.Generator:
+    """The random numbers of answer `number` to the picture called `name`, of a seed, on the CPU."""
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    words = np.random.SeedSequence((seed, int.from_bytes(digest, "big"), number)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -20,6 +20,7 @@ import numpy as np
 from ..drawing import to_rgb8
 from ..errors import DataError, UsageError
 from ..metrics import (
+    Agreement,
     BoundaryScore,
     Confusion,
     LabelConfusion,
@@ -36,7 +37,13 @@ if TYPE_CHECKING:
 
 EXAMPLE_SIDE = 640  # pixels, the longer side of a kept picture
 
-IN_UNITS = ("brier", "mean_squared_error", "negative_log_likelihood")  # scores that are not shares
+IN_UNITS = (
+    "brier",
+    "mean_squared_error",
+    "negative_log_likelihood",
+    "rater_brier",
+    "energy_distance",
+)  # fmt: skip; scores that are not shares
 
 DEFINITIONS = {
     "pictures": "labelled pictures that were scored",
@@ -151,8 +158,10 @@ def evaluate(
     boundary: bool = True,  # also the boundary F-score: about as long again as all other scores
     keep: int = 6,  # examples of the best and of the worst pictures each
     temperature: float | None = None,  # for the probabilities; from `fitted_temperature` on other pictures
+    several: Callable[[Sample], Sequence[Prediction]] | None = None,  # plausible answers, where the model has several
 ) -> Evaluation:
     """Scores of the predictions for the labelled samples; samples in which nothing is labelled are counted and skipped.
+    Samples with several raters' masks are also held against each of them.
 
     The temperature changes Brier score, calibration and uncertainty, never the masks. Raises DataError, with the
     picture's name, where truth and prediction do not fit together, and where the labels are of the wrong kind.
@@ -163,6 +172,7 @@ def evaluate(
     outlines = BoundaryScore.zeros(len(classes))
     before = Reliability.zeros(len(classes), classes.overlapping)
     after = Reliability.zeros(len(classes), classes.overlapping)
+    agreement = None if classes.overlapping else Agreement.zeros(classes)
     skipped = 0
     seconds: list[float] = []
     ranked: list[tuple[float, int, Example]] = []  # the number keeps equal scores from comparing pictures
@@ -188,6 +198,8 @@ def evaluate(
             mended = with_temperature(prediction.probabilities, temperature, classes.overlapping)
             prediction = replace(prediction, probabilities=mended)
             after.add(mended, truth)
+        if agreement is not None and sample.raters:
+            _compare(agreement, sample, prediction, several)
         if keep and not math.isnan(alone.mean_iou):
             insort(ranked, (alone.mean_iou, number, _example(sample, truth, prediction, alone, seconds[-1])))
             if len(ranked) > 2 * keep:
@@ -195,7 +207,7 @@ def evaluate(
     reliability = before if temperature is None else after
     return Evaluation(
         classes=classes,
-        scores=_joined(counts, outlines if boundary else None, reliability, classes),
+        scores=_joined(counts, outlines if boundary else None, reliability, classes, agreement),
         confusion=counts.matrix if isinstance(counts, Confusion) else None,
         reliability=reliability,
         reliability_before=None if temperature is None else before,
@@ -269,8 +281,24 @@ def _answer(prediction: Prediction) -> np.ndarray:
     return prediction.labels if prediction.classes.overlapping else prediction.mask
 
 
+def _compare(
+    agreement: Agreement,
+    sample: Sample,
+    prediction: Prediction,
+    several: Callable[[Sample], Sequence[Prediction]] | None,
+) -> None:
+    """The answer against the raters, and several answers where there are; their mean's probabilities then."""
+    answers = several(sample) if several is not None else ()
+    probabilities = np.mean([each.probabilities for each in answers], axis=0) if answers else prediction.probabilities
+    agreement.add(sample.raters, prediction.mask, probabilities, [each.mask for each in answers])
+
+
 def _joined(
-    counts: Confusion | LabelConfusion, outlines: BoundaryScore | None, reliability: Reliability, classes: Classes
+    counts: Confusion | LabelConfusion,
+    outlines: BoundaryScore | None,
+    reliability: Reliability,
+    classes: Classes,
+    agreement: Agreement | None,
 ) -> Scores:
     overlap = counts.scores(classes)
     answers, confidence, right = reliability.bins.sum(axis=1)
@@ -281,6 +309,8 @@ def _joined(
     )
     joined = overlap if outlines is None else overlap.joined(outlines.scores(classes))
     joined = joined.joined(reliability.scores(classes)).joined(Scores(classes.names, (gap,)))
+    if agreement is not None:
+        joined = joined.joined(agreement.scores())
     # A class that fills its pictures has no outline to score, but is not absent.
     return replace(joined, absent=overlap.absent)
 

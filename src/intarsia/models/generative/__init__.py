@@ -3,6 +3,7 @@
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .diffusion import Diffusion, DiffusionConfig
 from .gan import GAN, GANConfig
+from .pair_gan import PairGAN, PairGANConfig
 from .pix2pix import Pix2Pix, Pix2PixConfig
 from .vae import VAE, VAEConfig
 from .vae_gan import VAEGAN, VAEGANConfig
@@ -18,6 +19,8 @@ __all__ = [
     "Diffusion",
     "DiffusionConfig",
     "GANConfig",
+    "PairGAN",
+    "PairGANConfig",
     "Pix2Pix",
     "Pix2PixConfig",
     "VAEConfig",
