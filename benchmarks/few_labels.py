@@ -1,7 +1,7 @@
 """Which road helps from few masks: `intarsia compare` on a data set made small enough to be compared on in hours.
 
-    python benchmarks/few_labels.py ../shared/data/camvid --classes examples/camvid.classes.toml --size 180 240 \\
-        --labels 18,37,92,367 --methods fixmatch,unimatch --steps 1000 --seeds 3 --out compare/camvid
+    python benchmarks/few_labels.py --data ../shared/data/camvid --classes examples/camvid.classes.toml \\
+        --size 180 240 --labels 18,37,92,367 --methods fixmatch,unimatch --steps 1000 --seeds 3 --out compare/camvid
     python benchmarks/few_labels.py --scenes 240 --labels 4,8,16 --methods all --steps 400 --seeds 3 --out scenes
 
 The pictures are shrunk once (area means; masks by the nearest pixel) into OUT/data, each list kept. What is not given
@@ -59,23 +59,25 @@ def shrink(source: Path, classes: Path | None, size: tuple[int, int], target: Pa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--data", type=Path, help="a labelled folder")
     parser.add_argument("--classes", type=Path)
     parser.add_argument("--size", type=int, nargs=2, default=(180, 240), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--only", type=Path, help="a file of picture names, one a line: no others are taken")
     parser.add_argument("--scenes", type=int, help="drawn scenes, so many, instead of a folder")
     parser.add_argument("--out", type=Path, required=True)
     options, others = parser.parse_known_args()
-    if (options.folder is None) == (options.scenes is None):
-        parser.error("give a folder or --scenes")
+    if (options.data is None) == (options.scenes is None):
+        parser.error("give --data or --scenes")
     data = options.out / "data"
     if options.scenes:
         if not (data / "classes.toml").is_file():
             write_scenes(data, options.scenes, SceneConfig(height=options.size[0], width=options.size[1]))
     else:
         only = set(options.only.read_text().split()) if options.only else set()
-        shrink(options.folder, options.classes, tuple(options.size), data, only)
+        shrink(options.data, options.classes, tuple(options.size), data, only)
     line = [sys.executable, "-m", "intarsia", "compare", str(data), "--out", str(options.out / "compare"), *others]
     print("$ intarsia", *line[3:], flush=True)
     subprocess.run(line, check=True, env={**os.environ, "GOMP_SPINCOUNT": "1000"})

@@ -63,6 +63,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "latent": 4,
     },
     "frozen_features": {"name": "frozen_features", "segmenter": {"name": "unet", "width": 8, "depth": 2}, "width": 16},
+    "wnet": {
+        "name": "wnet",
+        "segmenter": {"name": "unet", "width": 8, "depth": 2},
+        "cut": 0.2,
+        "reconstruction": 0.2,
+        "cut_side": 32,
+        "decoder_width": 4,
+        "decoder_depth": 1,
+    },
 }
 ANY_MODEL: TypeAdapter[Any] = TypeAdapter(AnyModel)
 

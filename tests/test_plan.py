@@ -1,5 +1,6 @@
 """The plan: what it makes of drawn scenes and of small sets made to show one thing, and that it says why."""
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -254,3 +255,27 @@ def test_minutes_become_steps_by_a_measured_step(cells: Sets) -> None:
     assert plan.config.train.minutes is None
     assert f"10 minutes at {plan.seconds_per_step:.2f} s a step" in plan.reasons["train.steps"]
     assert without_reason(plan) == set()
+
+
+def test_what_was_compared_on_these_pictures_is_heard_before_the_rules(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "scenes", 12, SceneConfig(height=48, width=64))
+    row = {"labels": 5, "method": "fixmatch", "gain": 0.05, "interval": [0.02, 0.08],
+           "settings": {"model.name": "fixmatch", "model.threshold": 0.8}}  # fmt: skip
+    names = list(open_sets(folder).classes.names)
+
+    def planned(labelled: int, **changed: Any) -> Plan:
+        tree = {"made_by": "intarsia compare", "classes": names, "advice": [row | changed]}
+        (folder / "advice.json").write_text(json.dumps(tree))
+        data = DataConfig(folder=str(folder), labelled=labelled)
+        return make_plan(open_sets(folder, labelled=labelled), data, steps=10, measure=False)
+
+    plan = planned(5)
+    model: Any = plan.config.model
+    assert model.name == "fixmatch" and model.threshold == 0.8 and model.segmenter.encoder == "small"
+    assert "+5.0 points" in plan.reasons["model.name"]
+    unsure = planned(5, interval=[-0.01, 0.11])
+    assert unsure.config.model.name == "unet" and "nothing" in unsure.reasons["model.name"]
+    far = planned(9, labels=2)
+    assert far.config.model.name == "unet" and "compared" not in far.reasons["model.name"]
+    (folder / "advice.json").write_text("{")
+    assert make_plan(open_sets(folder), DataConfig(), steps=10, measure=False).config.model.name == "unet"

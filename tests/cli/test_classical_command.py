@@ -13,7 +13,8 @@ from PIL import Image as PillowImage
 from shell import Shell
 
 from intarsia.classical import METHODS, KMeansConfig, grow_cut, k_means, otsu
-from intarsia.cli.labelling import encode_labels, outlined, read_seeds
+from intarsia.cli.labelling import encode_labels, outlined
+from intarsia.cli.scribbles import read_seeds
 from intarsia.data.folder import open_folder
 from intarsia.data.read import read_image, read_mask
 from intarsia.drawing import encode_png

@@ -155,21 +155,21 @@ def test_pictures_of_other_types_or_channels_give_nothing() -> None:
 def test_the_class_is_drawn_by_its_odds() -> None:
     taker, giver = sample(1), sample(2, (1, 2, 2, 4, 4), (2, 20, 20, 4, 4), (3, 30, 30, 4, 4))
     counts = np.zeros(4)
-    for seed in range(400):
+    for seed in range(200):
         odds = np.array([0.0, 1.0, 3.0, 0.0])
         mask = copy_paste([taker, giver], config(), np.random.default_rng(seed), odds)[0].mask
         assert mask is not None
         counts[mask.max()] += 1
     assert counts[3] == counts[0] == 0
-    assert counts[2] / counts.sum() == pytest.approx(0.75, abs=0.08)
+    assert counts[2] / counts.sum() == pytest.approx(0.75, abs=0.1)
 
 
 def test_as_often_as_asked() -> None:
     changed = [
         not np.array_equal(pasted([sample(1), three()[1]], seed, copy_paste=0.3)[0].image, numbered(1))
-        for seed in range(400)
+        for seed in range(200)
     ]
-    assert np.mean(changed) == pytest.approx(0.3, abs=0.07)
+    assert np.mean(changed) == pytest.approx(0.3, abs=0.1)
 
 
 def test_what_fills_a_picture_is_never_pasted() -> None:
@@ -202,7 +202,9 @@ def test_all_labels_of_a_region_come_along_where_classes_overlap() -> None:
     assert giver.labels is not None
     giver.labels[1, 18:20, 18:20] = IGNORE
     for seed in range(10):
-        after = copy_paste([giver, taker], config(), np.random.default_rng(seed), np.array([1.0, 0.0]))[1]
+        after = copy_paste(
+            [giver, taker], config(copy_paste_shift=0.1), np.random.default_rng(seed), np.array([1.0, 0.0])
+        )[1]
         numbers, columns, rows = origin(after)
         foreign = numbers == 1
         assert after.labels is not None and foreign.sum() == 144

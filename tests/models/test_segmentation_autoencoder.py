@@ -62,7 +62,8 @@ def test_at_alpha_0_the_loss_is_the_segmenters_own_and_the_picture_decoder_learn
 def test_at_alpha_1_the_masks_teach_nothing(segment: str) -> None:
     batch = squares()
     assert batch.masks is not None
-    other = Batch(batch.images, (1 - batch.masks).clamp(min=0), labelled=batch.labelled)
+    swapped = torch.where(batch.masks == IGNORE, IGNORE, 1 - batch.masks)
+    other = Batch(batch.images, swapped, labelled=batch.labelled)
     found = []
     for each in (batch, other):
         model = made(alpha=1.0, segment=segment)

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -256,3 +257,43 @@ def test_collected_pixels_of_overlapping_classes() -> None:
     probabilities, target = collect_pixels(predict, [overlapping_sample()], OVERLAPPING, per_picture=100)
     assert probabilities.shape == target.shape == (2, 32)
     assert (target[1] == IGNORE).sum() == 8
+
+
+def rated(true_columns: int, *raters: int) -> Sample:
+    """`halves`, and raters who each see so many columns of leaf."""
+    people = tuple(halves(columns).mask for columns in raters)
+    return replace(halves(true_columns), raters=tuple(mask for mask in people if mask is not None))
+
+
+def test_an_answer_is_held_against_each_rater() -> None:
+    evaluation = evaluate(first_four, [rated(4, 4, 2)], TWO)
+    # leaf with the second rater: 8 hits, 8 false alarms; pooled with the first: 24 hits, 8 false alarms
+    assert evaluation.scores.per_class["rater_dice"][1] == pytest.approx(48 / 56)
+    assert evaluation["mean_rater_iou"] == pytest.approx((24 / 32 + 32 / 40) / 2)
+    assert evaluation["mean_people_iou"] == pytest.approx((16 / 32 + 32 / 48) / 2)
+    assert "energy_distance" not in [score.name for score in evaluation.scores.overall]
+    assert evaluation["mean_iou"] == pytest.approx(1)  # of the mask, as ever
+    told = evaluation.to_json()["overall"]
+    assert all(told[name]["definition"] for name in ("mean_rater_iou", "people_diversity", "rater_brier"))
+
+
+def test_several_answers_are_held_against_the_raters() -> None:
+    def answers(sample: Sample) -> list[Prediction]:
+        zeros, ones = np.zeros(sample.size, np.float32), np.ones(sample.size, np.float32)
+        return [replace(first_four(sample), probabilities=np.stack(each)) for each in ((ones, zeros), (zeros, ones))]
+
+    evaluation = evaluate(first_four, [rated(4, 0, 8)], TWO, several=answers)
+    assert evaluation["energy_distance"] == pytest.approx(0)  # both say nothing and everything
+    assert evaluation["answer_diversity"] == evaluation["people_diversity"] == pytest.approx(1)
+    assert evaluation["best_match_iou"] == evaluation["matched_iou"] == pytest.approx(1)
+    assert evaluation["rater_brier"] == pytest.approx(0.5)  # their mean is 1/2 everywhere
+    assert "2 answers" in evaluation.to_json()["overall"]["energy_distance"]["definition"]
+
+
+def test_pictures_without_raters_have_no_scores_of_raters() -> None:
+    asked = []
+    evaluation = evaluate(first_four, [halves(4)], TWO, several=lambda sample: asked.append(sample) or [])  # type: ignore[func-returns-value]
+    assert not asked
+    assert not [score.name for score in evaluation.scores.overall if "rater" in score.name or "people" in score.name]
+    mixed = evaluate(first_four, [halves(4), rated(4, 4, 2)], TWO)
+    assert "of 1 pictures" in mixed.to_json()["overall"]["mean_rater_iou"]["definition"]

@@ -79,7 +79,7 @@ METHODS: dict[str, Method] = {
         chan_vese, ChanVeseConfig, "none", "classes", "two classes of even brightness with a short border"
     ),
     "morphological_chan_vese": Method(
-        morphological_chan_vese, MorphologicalChanVeseConfig, "optional", "classes", "the same in steps of a pixel"
+        morphological_chan_vese, MorphologicalChanVeseConfig, "optional", "classes", "as chan_vese, in steps of a pixel"
     ),
     "geodesic_contour": Method(
         geodesic_contour, GeodesicContourConfig, "optional", "classes", "a contour that shrinks or grows to edges"

@@ -27,7 +27,6 @@ from ..errors import DataError
 from .graphs import STEP, PixelGraph, nearest_seeds, pixel_graph
 from .pictures import ClassicalConfig, checked_picture, checked_seeds, smoothed
 
-
 ROUNDING = 1e-12  # of the greatest contrast
 
 

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import IntarsiaError, UsageError
-from . import classical, compare, generative, pairs
+from . import classical, compare, generative, pairs, unsupervised
 from .options import (
     DeviceOption,
     JsonOption,
@@ -288,6 +288,7 @@ app.add_typer(generative.app)
 app.add_typer(classical.app)
 app.add_typer(pairs.app)
 app.add_typer(compare.app)
+app.add_typer(unsupervised.app)
 
 
 @app.callback(invoke_without_command=True)

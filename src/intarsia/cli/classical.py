@@ -148,7 +148,7 @@ def _require_sense(name: str, method: Method, seeds: Path | None, folder: bool, 
 def _list(json_: bool) -> None:
     from ..classical import METHODS
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name, "what": method.what, "seeds": method.seeds, "labels": method.labels,
             "settings": method.Config().model_dump(mode="json"),

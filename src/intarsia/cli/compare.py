@@ -89,8 +89,8 @@ def _print_forecast(prepared: Prepared, told: Forecast, shown: Console) -> None:
     done = f"; {told.finished} are finished" if told.finished else ""
     drawn = f"with {', '.join(map(str, asked.labels))} labels and {asked.seeds} seed{'s' * (asked.seeds != 1)}"
     shown.print(
-        f"{len(told.jobs)} trainings {drawn}{done}; each of {prepared.steps} steps, but for a control that is given the "
-        f"time of the slowest method. In all about {duration(told.total)}.",
+        f"{len(told.jobs)} trainings {drawn}{done}; each of {prepared.steps} steps, but for a control that is given "
+        f"the time of the slowest method. In all about {duration(told.total)}.",
         markup=False,
     )
 

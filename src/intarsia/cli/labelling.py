@@ -18,18 +18,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image as PillowImage
 
 from ..classical import METHODS, ClassicalConfig, Method
-from ..data.classes import ClassTable, is_grey, pack, read_class_table, unpack, write_class_table
+from ..data.classes import ClassTable, pack, read_class_table, unpack, write_class_table
 from ..data.folder import CLASSES_FILE
-from ..data.read import read_header, read_image, read_mask, rotate
+from ..data.read import read_image
 from ..drawing import encode_mask, encode_png, to_rgb8
 from ..errors import DataError, UsageError
 from ..files import make_folder, remove_file, write_atomically
@@ -38,8 +37,8 @@ from ..inference.inputs import Input, find_inputs, give_names
 from ..inference.predictor import Failure, attempt
 from ..inference.record import Entry, Record, writing
 from ..records import Classes, Image
+from .scribbles import MOST_COLOURS, Legend, hex_of, read_seeds
 
-MOST_COLOURS = 255  # of scribbles; a brush with soft edges draws thousands
 BORDER = (255, 220, 0)  # yellow: rare in what microscopes, cars and satellites see
 
 
@@ -95,36 +94,6 @@ class Labelling:
         return found
 
 
-@dataclass(frozen=True)
-class Scribbles:
-    """What a file of seeds says: numbers, or colours."""
-
-    codes: np.ndarray  # (H, W) int64: 0 where nobody knows; else a label, or 1 + a packed colour
-    coloured: bool
-
-
-@dataclass(frozen=True)
-class Legend:
-    """What the labels of all pictures are."""
-
-    colours: tuple[int, ...]  # 1 + the packed colour of label 1, 2, …; empty: no scribbles in colour
-    most: int  # the largest label
-
-    def labels(self, scribbles: Scribbles, path: Path) -> np.ndarray:
-        """(H, W) int64: 0 where nobody knows, else the label. Raises DataError for what is none."""
-        if not scribbles.coloured:
-            if scribbles.codes.max() > self.most:
-                raise DataError(f"{path} holds the label {scribbles.codes.max()}, but there are {self.most} classes.")
-            return scribbles.codes
-        strange = np.setdiff1d(scribbles.codes, (0, *self.colours))
-        if len(strange):
-            listed = ", ".join(_hex(code) for code in strange[:5])
-            raise DataError(f"{path} holds colours that are no class: {listed}; use the colours of the class table.")
-        order = np.argsort(self.colours)
-        places = np.searchsorted(np.asarray(self.colours)[order], scribbles.codes).clip(max=len(self.colours) - 1)
-        return np.where(scribbles.codes == 0, 0, order[places] + 1)
-
-
 def label_files(
     labelling: Labelling,
     inputs: Sequence[str | Path],
@@ -148,24 +117,28 @@ def label_files(
     with writing(labelling.out):
         record = Record(labelling.out / "classical.json", overwrite)
         names = give_names(found, record.sources())
-        if labelling.folder:
-            classes = _settle_classes(labelling.out / CLASSES_FILE, classes, labelling.classes is not None, overwrite)
+        table = labelling.out / CLASSES_FILE
+        if labelling.folder and table.exists() and not overwrite:
+            classes = _edited_classes(table, classes, labelling.classes is not None)
         files = _Files(labelling, {name: each.path.suffix for name, each in names.items()}, record)
         entries = {name: _entry(labelling, each) for name, each in names.items()}
         waiting = record.begin(_settings(labelling, legend), entries, files.wanted, files.remove)
+        if labelling.folder and (overwrite or not table.exists()):
+            write_class_table(table, _table(classes))
         skipped = len(found) - len(waiting)
         for count, name in enumerate(waiting, start=1):
             picture = names[name]
-            answer = attempt(picture.path, lambda each=picture: _divided(labelling, legend, each))  # type: ignore[misc]
+            answer = attempt(picture.path, partial(_divided, labelling, legend, picture))
             if isinstance(answer, Failure):
                 failed.append((answer.path, str(answer.error)))
             else:
-                files.write(name, picture, *answer, classes)
+                image, labels = answer
+                files.write(name, picture, image, labels, classes)
             if progress is not None:
                 progress(skipped + count, len(found))
     done = len(waiting) - len(failed)
     summary = PredictionSummary(done, skipped, tuple(failed), time.monotonic() - began)
-    return summary, [f"{number} = {_hex(code)}" for number, code in enumerate(legend.colours, start=1)]
+    return summary, [f"{number} = {hex_of(code)}" for number, code in enumerate(legend.colours, start=1)]
 
 
 class _Files:
@@ -221,35 +194,6 @@ class _Files:
         return self.out / "overlays" / f"{name}.png"
 
 
-def read_seeds(path: Path, limit: int) -> Scribbles:
-    """The seeds of a label image, 0 where nobody knows; or of scribbles: each colour a label, nothing where the picture
-    is transparent, or black where it has no transparency. Raises DataError for other files."""
-    header = read_header(path, limit)
-    raw = read_mask(path, limit)
-    if raw.lossy:
-        raise DataError(f"{path} is a JPEG or a lossy WebP, which invents values; save seeds as PNG.")
-    opaque = _opacity(path)
-    opaque = None if opaque is None else rotate(opaque, header.orientation)
-    values = raw.values
-    if values.ndim == 3 and opaque is None and is_grey(values):  # numbers that were saved as RGB
-        values = values[..., 0]
-    if raw.palette is not None and opaque is not None:  # scribbles that were saved with a palette
-        colours = np.zeros((max(len(raw.palette), int(values.max()) + 1), 3), np.uint8)
-        colours[: len(raw.palette)] = raw.palette
-        values = colours[values]
-    coloured = values.ndim == 3
-    codes = pack(values).astype(np.int64) + 1 if coloured else values.astype(np.int64)
-    if coloured and opaque is None:
-        codes[codes == 1] = 0
-    if opaque is not None:
-        codes[~opaque] = 0
-    if codes.min() < 0:
-        raise DataError(f"{path} holds the number {codes.min()}; seeds are 0 where nobody knows, else 1, 2, ….")
-    if coloured and (count := len(np.unique(codes))) > MOST_COLOURS + 1:
-        raise DataError(f"{path} holds {count:,} colours; draw scribbles with a hard brush, each label in one colour.")
-    return Scribbles(codes, coloured)
-
-
 def outlined(image: Image, labels: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8: the picture with the inner border of each region drawn in yellow."""
     from skimage.segmentation import find_boundaries
@@ -290,7 +234,7 @@ def _legend(labelling: Labelling, pictures: Sequence[Input]) -> Legend:
     colours: set[int] = set()
     most = 0
     for path in dict.fromkeys(_known_seeds(labelling, pictures)):
-        read = attempt(path, lambda each=path: read_seeds(each, labelling.limit))  # type: ignore[misc]
+        read = attempt(path, partial(read_seeds, path, labelling.limit))
         if isinstance(read, Failure):
             continue  # told when its picture's turn comes
         if read.coloured:
@@ -308,7 +252,7 @@ def _legend(labelling: Labelling, pictures: Sequence[Input]) -> Legend:
 
 def _known_seeds(labelling: Labelling, pictures: Sequence[Input]) -> Iterator[Path]:
     for each in pictures:
-        path = attempt(each.path, lambda picture=each: labelling.seeds_of(picture))  # type: ignore[misc]
+        path = attempt(each.path, partial(labelling.seeds_of, each))
         if isinstance(path, Path):
             yield path
 
@@ -328,7 +272,7 @@ def _classes(labelling: Labelling, legend: Legend) -> Classes:
     if not 1 <= count <= 1000:
         raise DataError(f"{count} labels can't be classes of a folder of data; number the seeds 1, 2, … up to 1000.")
     if legend.colours:
-        return Classes(tuple(map(_hex, legend.colours)), tuple(unpack(code - 1) for code in legend.colours))
+        return Classes(tuple(map(hex_of, legend.colours)), tuple(unpack(code - 1) for code in legend.colours))
     if labelling.first == 0 and count == 2:
         return Classes.named(("background", "object"))
     return Classes.named(tuple(f"class_{number}" for number in range(labelling.first, labelling.first + count)))
@@ -340,21 +284,20 @@ def _count(config: ClassicalConfig) -> int:
     return int(settings.get("classes", settings.get("clusters", 2)))
 
 
-def _settle_classes(path: Path, classes: Classes, given: bool, overwrite: bool) -> Classes:
-    """The classes of the folder's own table, where there is one that the user may have edited; else it is written."""
-    table = ClassTable(classes, ignore=(255,) if len(classes) <= 255 else (65535,))
-    if path.exists() and not overwrite:
-        found = read_class_table(path)
-        plain = (
-            found.coding == "index" and found.numbers() == tuple(range(len(classes))) and found.ignore == table.ignore
+def _table(classes: Classes) -> ClassTable:
+    """What the masks of a folder of data hold."""
+    return ClassTable(classes, tuple(range(len(classes))), (255,) if len(classes) <= 255 else (65535,))
+
+
+def _edited_classes(path: Path, classes: Classes, given: bool) -> Classes:
+    """The classes of the folder's own table, which the user may have renamed. UsageError where it means other masks."""
+    found, ours = read_class_table(path), _table(classes)
+    alike = found.coding == ours.coding and found.numbers() == ours.numbers() and found.ignore == ours.ignore
+    if not alike or (given and found.classes != classes):
+        raise UsageError(
+            f"{path} stands there already and means other masks than these; choose another folder, or overwrite it."
         )
-        if not plain or (given and found.classes != classes):
-            raise UsageError(
-                f"{path} stands there already and means other masks than these; choose another folder, or overwrite it."
-            )
-        return found.classes
-    write_class_table(path, table)
-    return classes
+    return found.classes
 
 
 def _settings(labelling: Labelling, legend: Legend) -> dict[str, Any]:
@@ -362,7 +305,7 @@ def _settings(labelling: Labelling, legend: Legend) -> dict[str, Any]:
     return {
         "method": labelling.name,
         "settings": labelling.config.model_dump(mode="json"),
-        "colours": [_hex(code) for code in legend.colours],
+        "colours": [hex_of(code) for code in legend.colours],
         "folder": labelling.folder,
     }
 
@@ -387,20 +330,3 @@ def _divided(labelling: Labelling, legend: Legend, picture: Input) -> tuple[Imag
         where = "" if path is None else f" with the seeds {path}"
         raise DataError(f"{picture.path}{where}: {error}") from error
     return image, labels
-
-
-def _opacity(path: Path) -> np.ndarray | None:
-    """(H, W) bool: where the file's picture is opaque, as stored; None: it has no transparency, or is no such file."""
-    try:
-        with PillowImage.open(path) as picture:
-            if "A" not in picture.getbands() and "transparency" not in picture.info:
-                return None
-            return np.asarray(picture.convert("RGBA"))[..., 3] >= 128
-    except PillowImage.DecompressionBombError as error:
-        raise DataError(f"{path} is too large for scribbles; save a label image without transparency.") from error
-    except (OSError, ValueError):  # arrays and rare TIFFs: `read_mask` has read them
-        return None
-
-
-def _hex(code: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*unpack(int(code) - 1))

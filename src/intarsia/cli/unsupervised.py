@@ -81,7 +81,7 @@ def regions(
     out: OutOption,
     clusters: Annotated[int, typer.Option(help="Regions that are told apart.")] = 8,
     alone: Annotated[
-        bool, typer.Option("--alone", help="Clusters of each picture's own, not of all together.")
+        bool, typer.Option("--alone", help="Clusters of each picture's own.")
     ] = False,
     side: Annotated[
         int | None, typer.Option(help="Pixels that larger pictures are reduced to; by default 1024, for colours 384.")

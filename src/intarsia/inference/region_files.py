@@ -46,8 +46,8 @@ def segment_one_files(
 ) -> PredictionSummary:
     """Divide pictures, each by a network of its own (see `self_segment`), and write their maps into `out`.
 
-    scribbles: a file drawn on the one picture. smallest: pixels; smaller pieces go to their neighbours (scribbles stay
-    what they are). iterating: takes how many iterations of the picture at hand are done, and at most how many there are.
+    scribbles: a file drawn on the one picture. smallest: pixels; smaller pieces go to their neighbours, but for what is
+    scribbled. iterating: takes how many iterations of the picture at hand are done, and how many there are at most.
     The rest, and what is raised, is as with `work_files`; UsageError also for scribbles on several pictures.
     """
     found = find_inputs(inputs, Path(out))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from ..drawing import has_background
 from ..errors import DataError, UsageError
 from ..records import IGNORE, Classes
 from .calibration import Reliability
@@ -96,7 +97,7 @@ def _of_different(among: np.ndarray) -> float:
 
 def compared(classes: Classes) -> tuple[int, ...]:
     """The classes by which masks are compared: all but the first where that is called background."""
-    first = 1 if len(classes) > 1 and classes.names[0].casefold() == "background" else 0
+    first = 1 if len(classes) > 1 and has_background(classes) else 0
     return tuple(range(first, len(classes)))
 
 

@@ -23,6 +23,8 @@ from .combined import (
     UniMatchConfig,
     VAESegmenter,
     VAESegmenterConfig,
+    WNet,
+    WNetConfig,
 )
 from .contract import Model, ModelConfig, SemanticConfig, SemanticModel
 from .generative import (
@@ -68,6 +70,7 @@ MODELS: dict[str, type[Model]] = {
     "mean_teacher": MeanTeacher,
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
+    "wnet": WNet,
     "segmentation_autoencoder": SegmentationAutoencoder,
     "vae_segmenter": VAESegmenter,
     "frozen_features": FrozenFeatures,
@@ -93,6 +96,7 @@ AnyModel = Annotated[
     | MeanTeacherConfig
     | FixMatchConfig
     | UniMatchConfig
+    | WNetConfig
     | SegmentationAutoencoderConfig
     | VAESegmenterConfig
     | FrozenFeaturesConfig

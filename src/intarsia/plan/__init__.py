@@ -3,6 +3,8 @@
 making.py       rules and budget -> Plan
 segmenters.py   the rules for segmenters
 generators.py   the rules for generative models
+advice.py       what `intarsia compare` found on these pictures, which is heard before the rules
+imbalance.py    measures against rare classes, by name
 """
 
 from .making import Plan, make_plan, time_step

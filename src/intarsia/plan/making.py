@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from ..records import IGNORE, Batch
 from ..training.loop import batches_a_step, prepare, train
 from ..training.machine import choose_device, choose_precision, describe, make_fabric
 from . import generators, segmenters
+from .advice import Advice, read_advice
 
 
 @dataclass
@@ -54,11 +56,18 @@ def make_plan(
     """
     picture = combine(sets.measures, len(sets.classes))
     device = choose_device(device)
+    advice = None
+    if model is None and isinstance(sets, Sets):
+        advice = read_advice(sets.folder.root, picture.labelled, sets.classes.names)
+        model = advice.settings.get("model.name") if advice else None
+        model = model if model in MODELS else None
     if model is not None and model in MODELS and issubclass(MODELS[model], GenerativeModel):
         tree, reasons = generators.rules(sets, picture, device, model)
     else:
         assert isinstance(sets, Sets)
         tree, reasons = segmenters.rules(sets, picture, device, model)
+    if advice is not None:
+        _follow(advice, tree, reasons)
     tree |= {"seed": seed, "data": data.model_dump(mode="json", exclude_none=True) | tree.get("data", {})}
     precision = tree["train"].get("precision") or choose_precision("auto", device)
     tree["train"]["precision"] = precision
@@ -92,6 +101,18 @@ def make_plan(
     )
     planned.config = validate(tree, "the plan")
     return planned
+
+
+def _follow(advice: Advice, tree: dict[str, Any], reasons: dict[str, str]) -> None:
+    """What a comparison on these pictures found is written over the rules, with what it measured as the reason."""
+    reasons["model.name"] = advice.reason
+    for dotted, value in advice.settings.items():
+        *sections, key = dotted.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[key] = value
+        reasons[dotted] = advice.reason
 
 
 def time_step(config: Config, device: str, most: float = 20.0) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..files import write_atomically
 from . import sections
 from .data import ReportData
+from .raters import raters
 
 
 def write_report(path: str | Path, data: ReportData) -> Path:
@@ -24,6 +25,7 @@ def page(data: ReportData) -> str:
         section(data)
         for section in (
             sections.class_scores,
+            raters,
             sections.confusion,
             sections.training,
             sections.examples,

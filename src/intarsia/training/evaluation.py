@@ -37,13 +37,8 @@ if TYPE_CHECKING:
 
 EXAMPLE_SIDE = 640  # pixels, the longer side of a kept picture
 
-IN_UNITS = (
-    "brier",
-    "mean_squared_error",
-    "negative_log_likelihood",
-    "rater_brier",
-    "energy_distance",
-)  # fmt: skip; scores that are not shares
+#: scores that are not shares
+IN_UNITS = ("brier", "mean_squared_error", "negative_log_likelihood", "rater_brier", "energy_distance")
 
 DEFINITIONS = {
     "pictures": "labelled pictures that were scored",

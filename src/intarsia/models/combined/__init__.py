@@ -9,6 +9,7 @@ from .segmentation_autoencoder import SegmentationAutoencoder, SegmentationAutoe
 from .shape_prior import ShapePrior, ShapePriorConfig
 from .unimatch import UniMatch, UniMatchConfig
 from .vae_segmenter import VAESegmenter, VAESegmenterConfig
+from .wnet import WNet, WNetConfig
 
 __all__ = [
     "Adversarial",
@@ -29,4 +30,6 @@ __all__ = [
     "UniMatchConfig",
     "VAESegmenter",
     "VAESegmenterConfig",
+    "WNet",
+    "WNetConfig",
 ]

@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from ...errors import UsageError
 from ...records import IGNORE, Batch
 from ..contract import Draws, GenerativeConfig, Losses, Mends
 
@@ -59,9 +60,7 @@ class DiffusionConfig(GenerativeConfig):
     mend_noise: float = Field(0.0, ge=0)  # taken away by mend, of pictures in [0, 1]; 0 = as estimated in each picture
 
     @model_validator(mode="after")
-    def _conditions_have_classes(self) -> Self:
-        if self.condition != "none" and not self.classes:
-            raise ValueError(f'condition = "{self.condition}" needs classes >= 1, but classes = 0; give their number.')
+    def _noise_falls(self) -> Self:
         if self.noise_least >= self.noise_most:
             raise ValueError(f"noise_least {self.noise_least} must be below noise_most {self.noise_most}.")
         return self
@@ -203,6 +202,11 @@ class Diffusion(Draws, Mends):
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__(config)
+        if config.condition != "none" and not config.classes:  # not in the configuration: it is read before the data
+            raise UsageError(
+                f'model.condition is "{config.condition}", but model.classes is 0; give a folder that has classes, or '
+                'set model.condition to "none".'
+            )
         self.latent_shape = (config.channels, *config.size)
         context = 4 * config.width
         inputs = config.channels + (config.channels + 1 if config.holes else 0)
