@@ -50,7 +50,7 @@ HELD_OUT = 0.2  # of the pictures
 ROOM = 64  # levels below black and above white in the files, so that noise is not cut off
 THRESHOLDS = np.arange(0.05, 1, 0.05)
 
-NET = {"name": "unet", "width": 16, "depth": 3}
+NET = {"name": "unet", "encoder": "plain", "width": 16, "depth": 3, "finest": 1}
 ARMS: dict[str, dict[str, Any]] = {
     "masks": {"model.alpha": 0.0, "model.share": "decoder", "train.unlabelled": 0},
     "denoiseg": {"model.alpha": 0.5, "model.share": "decoder"},
@@ -117,8 +117,12 @@ def write_folder(root: Path, patches: Sequence[Patch], n: int, noise: float, see
     chosen = [patches[i] for i in np.random.default_rng(seed).permutation(known)[:n]]
     validation = chosen[: max(2, round(n / 5))]
     labelled, held_back = {patch[0] for patch in chosen}, {patch[0] for patch in validation}
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True, exist_ok=True)
     for patch in patches:
-        write_atomically(root / "images" / f"{patch[0]}.png", encode_png(noisy(patch, noise)))
+        path = root / "images" / f"{patch[0]}.png"
+        if not path.is_file():
+            write_atomically(path, encode_png(noisy(patch, noise)))
         if patch[0] in labelled:
             write_mask(root / "masks" / f"{patch[0]}.png", three_classes(patch[2]), THREE_CLASSES)
     train = [patch[0] for patch in patches if patch[0] not in held_back]

@@ -160,9 +160,10 @@ def test_a_folder_of_data_that_check_takes(shell: Shell, room: Path) -> None:
     )
     assert done.code == 0, done.err + done.out
     folder = open_folder(room / "data")
-    assert [entry.name for entry in folder.entries] == sorted(NAMES)
+    flat = [name.replace("/", "_") for name in NAMES]
+    assert [entry.name for entry in folder.entries] == sorted(flat)
     assert folder.classes.names == ("background", "object") and folder.problems == ()
-    for number, name in enumerate(NAMES):
+    for number, name in enumerate(flat):
         sample = folder.read(next(entry for entry in folder.entries if entry.name == name))
         np.testing.assert_array_equal(sample.image, picture(number))
         np.testing.assert_array_equal(sample.mask, k_means(picture(number), KMeansConfig(clusters=2)))
@@ -180,6 +181,18 @@ def test_a_folder_of_data_that_check_takes(shell: Shell, room: Path) -> None:
     assert "bright side" in table.read_text()
 
 
+def test_folders_named_like_parts_of_data_stay_pictures(shell: Shell, room: Path) -> None:
+    for folder in ("images", "gt"):
+        place = room / "site" / folder / "a.png"
+        place.parent.mkdir(parents=True)
+        place.write_bytes(encode_png(picture(0)))
+    done = shell.run(room, "classical", "otsu", "site", "--folder", "--out", "data")
+    assert done.code == 0, done.err + done.out
+    folder = open_folder(room / "data")
+    assert [entry.name for entry in folder.entries] == ["gt_a", "images_a"]
+    assert all(folder.labelled(entry) for entry in folder.entries)
+
+
 def test_seeds_become_classes_by_their_own_table(shell: Shell, room: Path) -> None:
     (room / "classes.toml").write_text(
         '[[class]]\nname = "road"\ncolour = [255, 0, 0]\n[[class]]\nname = "sky"\ncolour = [0, 0, 255]\n'
@@ -192,7 +205,7 @@ def test_seeds_become_classes_by_their_own_table(shell: Shell, room: Path) -> No
     folder = open_folder(room / "data")
     assert folder.classes.names == ("road", "sky")
     by_name = {entry.name: folder.read(entry) for entry in folder.entries}
-    drawn, numbered = by_name["plain"].mask, by_name[NAMES[2]].mask
+    drawn, numbered = by_name["plain"].mask, by_name["sub_[odd] name"].mask
     assert drawn is not None and numbered is not None
     assert drawn[5, 4] == 1 and drawn[16, 26] == 0  # by colour
     assert numbered[5, 4] == 0 and numbered[16, 26] == 1  # by number: label 1 is the first class
@@ -260,6 +273,8 @@ def test_seeds_as_painters_save_them(tmp_path: Path) -> None:
     rgb = np.zeros((*SIZE, 3), np.uint8)
     rgb[seeds() == 1], rgb[seeds() == 2] = (0, 0, 250), (255, 0, 0)
     np.testing.assert_array_equal(read_seeds(saved(PillowImage.fromarray(rgb)), 10**6).codes > 0, marked)
+    solid = PillowImage.fromarray(rgb).convert("RGBA")  # nothing is transparent: black is where nobody knows
+    np.testing.assert_array_equal(read_seeds(saved(solid), 10**6).codes > 0, marked)
     palette = PillowImage.fromarray(seeds())
     palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
     numbers = read_seeds(saved(palette), 10**6)

@@ -12,6 +12,7 @@ from scipy.stats import bootstrap, ttest_1samp
 
 from intarsia.comparing.statistics import (
     Interval,
+    between,
     by_bootstrap,
     by_seeds,
     hull,
@@ -21,6 +22,7 @@ from intarsia.comparing.statistics import (
     pooled_iou,
     spread,
     stops_helping,
+    time_share,
     verdict,
 )
 from intarsia.metrics import Confusion
@@ -150,3 +152,15 @@ def test_labels_rise_with_the_score_and_undo_the_curve(scores: list[float], at: 
 def test_spread() -> None:
     assert spread([0.2, 0.4]) == pytest.approx({"mean": 0.3, "lowest": 0.2, "highest": 0.4, "deviation": 0.02**0.5})
     assert math.isnan(spread([0.2])["deviation"]) and math.isnan(spread([])["mean"])
+
+
+def test_a_control_in_the_time_between_two() -> None:
+    assert time_share(60, 60, 240) == 0 and time_share(240, 60, 240) == 1
+    assert time_share(120, 60, 240) == pytest.approx(0.5), "halfway in log time"
+    assert time_share(30, 60, 240) == 0 and time_share(999, 60, 240) == 1 and time_share(60, 60, 60) == 0
+    theirs = np.random.default_rng(3).integers(20, 60, (2, 10))
+    ours, first, second = with_iou(theirs + 7), with_iou(theirs), with_iou(theirs + 10)
+    np.testing.assert_allclose(between(ours, first, second, 0.5), 0.02)
+    found = by_bootstrap(ours, first, later=second, share=0.5)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.02, 0.02, 0.02))
+    assert by_bootstrap(ours, first, later=second, share=0.0) == by_bootstrap(ours, first)

@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from intarsia.errors import UsageError
 from intarsia.models.generative.diffusion import (
     Diffusion,
     DiffusionConfig,
@@ -185,8 +186,8 @@ def test_shown_pixels_cost_nothing() -> None:
 
 
 def test_a_condition_without_classes_is_refused() -> None:
-    with pytest.raises(ValidationError, match="classes"):
-        DiffusionConfig(condition="class")
+    with pytest.raises(UsageError, match=r"model\.classes is 0"):
+        Diffusion(DiffusionConfig(condition="class"))  # the configuration alone is read before the data are
     with pytest.raises(ValidationError, match="noise_least"):
         DiffusionConfig(noise_least=90)
 

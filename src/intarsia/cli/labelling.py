@@ -10,7 +10,8 @@ and as a folder of data:
     OUT/masks/NAME.png            class numbers with a palette, 255 where nobody knows
     OUT/classes.toml              what they mean
 
-NAME is given as `predict` gives it (see `inference/folder.py`). Each file is written whole or not at all.
+NAME is given as `predict` gives it (see `inference/folder.py`), in a folder of data with _ for /. Each file is written
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def label_files(
     failed: list[tuple[Path, str]] = []
     with writing(labelling.out):
         record = Record(labelling.out / "classical.json", overwrite)
-        names = give_names(found, record.sources())
+        names = _named(labelling, found, record)
         table = labelling.out / CLASSES_FILE
         if labelling.folder and table.exists() and not overwrite:
             classes = _edited_classes(table, classes, labelling.classes is not None)
@@ -223,6 +224,16 @@ def _pictures(labelling: Labelling, inputs: Sequence[str | Path]) -> list[Input]
     if not found:
         raise DataError(f"all that was found are seeds; name the pictures that {labelling.seeds} belongs to.")
     return found
+
+
+def _named(labelling: Labelling, pictures: Sequence[Input], record: Record) -> dict[str, Input]:
+    """The pictures by the names of their answers. In a folder of data these have no folders: one called images/ or gt/
+    below masks/ would be taken for what it says."""
+    if not labelling.folder:
+        return give_names(pictures, record.sources())
+    by_path = {each.path: each for each in pictures}
+    flat = give_names([Input(each.path, each.name.replace("/", "_")) for each in pictures], record.sources())
+    return {name: by_path[each.path] for name, each in flat.items()}
 
 
 def _legend(labelling: Labelling, pictures: Sequence[Input]) -> Legend:

@@ -55,7 +55,7 @@ def read_seeds(path: Path, limit: int) -> Scribbles:
     if raw.lossy:
         raise DataError(f"{path} is a JPEG or a lossy WebP, which invents values; save seeds as PNG.")
     opaque = _opacity(path)
-    opaque = None if opaque is None else rotate(opaque, header.orientation)
+    opaque = None if opaque is None or opaque.all() else rotate(opaque, header.orientation)
     values = raw.values
     if values.ndim == 3 and opaque is None and is_grey(values):  # numbers that were saved as RGB
         values = values[..., 0]

@@ -80,9 +80,7 @@ def regions(
     pictures: PicturesArgument,
     out: OutOption,
     clusters: Annotated[int, typer.Option(help="Regions that are told apart.")] = 8,
-    alone: Annotated[
-        bool, typer.Option("--alone", help="Clusters of each picture's own.")
-    ] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="Clusters of each picture's own.")] = False,
     side: Annotated[
         int | None, typer.Option(help="Pixels that larger pictures are reduced to; by default 1024, for colours 384.")
     ] = None,

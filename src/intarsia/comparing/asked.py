@@ -165,8 +165,8 @@ def prepare(asked: Asked, out: Path, say: Say = lambda line: None, keep: bool = 
 
 def _planned(asked: Asked, wished: Config, sets: Sets) -> Prepared:
     device = choose_device(wished.train.device)
-    name = str(asked.settings["model.name"]) if "model.name" in asked.settings else None
-    if name is not None and name not in SEGMENTERS:
+    name = str(asked.settings.get("model.name", "unet"))  # named: what an earlier comparison advised is no control
+    if name not in SEGMENTERS:
         raise UsageError(
             f"model.name = {name!r} is the control here, and has to be a plain segmenter: {', '.join(SEGMENTERS)}; "
             "what teaches it is chosen with --methods."

@@ -13,6 +13,7 @@ from ..config import Config, read_config, validate
 from ..errors import UsageError
 from ..models import MODELS
 from ..models.combined.combination import SHARED, Combination
+from ..plan.imbalance import IMBALANCE
 
 CONTROL = "control"
 EQUAL_TIME = "control (equal time)"
@@ -73,21 +74,13 @@ METHODS: dict[str, Method] = {
 #: how the generator of `synthesis` is trained
 GENERATOR: Mapping[str, Any] = {"model.name": "pix2pix", "model.task": "mask_to_picture"}
 
-#: against imbalance: what the control is without
-PLAIN: Mapping[str, Any] = {
-    "model.loss.terms": {"cross_entropy": 1.0}, "model.loss.class_weights": "none", "augment.rare_crops": 0.0,
-}  # fmt: skip
-
 
 def methods_for(imbalance: bool) -> dict[str, Method]:
     """All methods that can be compared: those whose models there are; with `imbalance`, measures against rare
     classes, where the control is without any."""
     if imbalance:
-        from ..plan.imbalance import IMBALANCE
-
-        measures = {name: Method(f"against imbalance: {_told(each)}", {**PLAIN, **each})
-                    for name, each in IMBALANCE.items() if each and name != "none"}  # fmt: skip
-        return {CONTROL: Method("no measure against imbalance", {**PLAIN, **IMBALANCE.get("none", {})}), **measures}
+        measures = {name: Method(_told(each), each) for name, each in IMBALANCE.items() if name != "none"}
+        return {CONTROL: Method("no measure against imbalance", IMBALANCE["none"])} | measures
     return {name: method for name, method in METHODS.items() if not _lacking(method)}
 
 

@@ -216,11 +216,12 @@ def _how(judgement: Judgement, prepared: Prepared) -> str:
         "class weights and picture statistics come from the labelled pictures of each training. Nothing is chosen "
         "while a training goes on: its last weights, averaged, are judged. No method learns from the judged pictures."
     )
-    longer = (
-        f"The {EQUAL_TIME} was given the steps that the control does in the time of the slowest method: strict towards "
-        "quicker ones." if EQUAL_TIME in judgement.methods else "No method takes notably longer than the control, so "
-        "equal steps are equal time."
-    )  # fmt: skip
+    longer = "No method takes notably longer than the control, so equal steps are equal time."
+    if EQUAL_TIME in judgement.methods:
+        longer = (
+            f"The {EQUAL_TIME} was given the steps that the control does in the time of the slowest method. Quicker ones "
+            "are compared with what lies between both controls, straight in log time."
+        )
     limits = (
         "It says what helped on these pictures, with this budget. Other pictures, longer trainings and methods with "
         "settings tuned to the pictures may turn out otherwise. Methods are used with their default settings."

@@ -232,7 +232,8 @@ def _tell(prepared: Prepared, out: Path, results: Sequence[Result]) -> Compared:
     numbers = {**told, "methods": methods, **to_json(judgement, classes.names)}
     write_atomically(out / "comparison.json", json.dumps(numbers, indent=1).encode())
     write_atomically(out / ADVICE_FILE, json.dumps(advice, indent=1).encode())
-    _leave(asked.folder, json.dumps(advice, indent=1).encode())
+    if not asked.imbalance:  # measures against imbalance are another question than which model to take
+        _leave(asked.folder, json.dumps(advice, indent=1).encode())
     compared = Compared(judgement, tuple(headline), verdicts, act, out, out / "report.html", tuple(results), prepared)
     page.write(compared.report, compared.judgement, prepared, headline, verdicts, act)
     return compared

@@ -69,8 +69,8 @@ def on_all(judgement: Judgement, methods: Mapping[str, Method], seeds: int) -> l
 
 
 def best_at(labels: int, judgement: Judgement) -> Cell | None:
-    """The method to take with so many labels: that with the largest gain of those that help, unless the control given
-    the same time is surely better than it. None: the control."""
+    """The method to take with so many labels: that with the largest gain of those that help, unless the control that
+    trains as long is surely better than it. None: the control."""
     for cell in judgement.ranked(labels):
         if _gain(cell).verdict == "helps" and not (cell.equal_time and cell.equal_time.verdict == "hurts"):
             return cell
@@ -100,6 +100,12 @@ def advice_sentence(judgement: Judgement) -> str:
     chosen = {k: best_at(k, judgement) for k in judgement.labels}
     taken = {k: cell.method for k, cell in chosen.items() if cell is not None}
     if not taken:
+        helping = [c for k in judgement.labels for c in judgement.ranked(k) if _gain(c).verdict == "helps"]
+        if helping:
+            return (
+                "Take the plan's segmenter on the labelled pictures alone, and train it longer: what helps takes more "
+                "time, in which the control gains more."
+            )
         return "Take the plan's segmenter on the labelled pictures alone: nothing else was shown to help."
     parts = [f"{method} with {_listed([str(k) for k in taken if taken[k] == method])}" for method in
              dict.fromkeys(taken.values())]  # fmt: skip
@@ -165,7 +171,7 @@ def _worth(cell: Cell, judgement: Judgement) -> str:
 
 
 def _at_equal_time(cells: Sequence[Cell]) -> str:
-    """How it stands beside a control that had the time of the slowest method."""
+    """How it stands beside what the control would have in the same time."""
     gains = [(cell, cell.equal_time) for cell in cells if cell.equal_time is not None]
     if not gains:
         return ""
@@ -177,7 +183,7 @@ def _at_equal_time(cells: Sequence[Cell]) -> str:
                            ("can't tell", "can't be told apart")):  # fmt: skip
         these = [f"{cell.labels} ({with_interval(gain.interval)})" for cell, gain in helped if gain.verdict == verdict]
         told += [f"{words} with {_listed(these)}"] if these else []
-    return f"Beside a control with as much time as the slowest method, it {'; '.join(told)}."
+    return f"Beside a control that trains as long, it {'; '.join(told)}."
 
 
 def _gain(cell: Cell) -> Gain:

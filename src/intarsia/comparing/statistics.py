@@ -62,8 +62,12 @@ def by_bootstrap(
     level: float = LEVEL,
     draws: int = DRAWS,
     seed: int = 0,
+    later: np.ndarray | None = None,
+    share: float = 0.0,
 ) -> Interval:
     """Percentile interval of the difference in pooled mean IoU, ours (S, P, 3, K) less theirs, same seeds and pictures.
+
+    later (S, P, 3, K): counts of a second control; theirs is then what lies between both, (1 - share) of the first.
 
     Each draw takes S seeds and P pictures, with repetition, and compares both sides on just these. The pictures of a
     draw are the same for all of its seeds, as they are in what was measured: pictures drawn anew for each seed would
@@ -71,17 +75,19 @@ def by_bootstrap(
     seed the interval covers pictures only. NaN ends where there are fewer than two pictures.
     """
     seeds, pictures = ours.shape[:2]
-    mean = float(np.mean(mean_iou(ours, classes) - mean_iou(theirs, classes))) if seeds else math.nan
+    later = theirs if later is None else later
+    mean = float(np.mean(between(ours, theirs, later, share, classes))) if seeds else math.nan
     if not seeds or pictures < 2:
         return Interval(mean, math.nan, math.nan)
     generator = np.random.default_rng(seed)
     weights = generator.multinomial(pictures, np.full(pictures, 1 / pictures), size=draws).astype(np.float64)  # (R, P)
-    gains = np.stack(
-        [
-            _weighted_mean_iou(a, weights, classes) - _weighted_mean_iou(b, weights, classes)
-            for a, b in zip(ours, theirs, strict=True)
-        ]
-    )  # fmt: skip  (S, R)
+    sides = [
+        [_weighted_mean_iou(each, weights, classes) for each in side]
+        for side in ((ours, theirs, later) if share else (ours, theirs))
+    ]
+    gains = np.array(sides[0]) - (1 - share) * np.array(sides[1])  # (S, R)
+    if share:
+        gains -= share * np.array(sides[2])
     chosen = generator.integers(seeds, size=(seeds, draws))  # which seeds make up a draw
     drawn = np.take_along_axis(gains, chosen, axis=0).mean(axis=0)  # (R,)
     drawn = drawn[np.isfinite(drawn)]  # a draw may show none of the classes
@@ -89,6 +95,21 @@ def by_bootstrap(
         return Interval(mean, math.nan, math.nan)
     low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
     return Interval(mean, float(low), float(high))
+
+
+def between(
+    ours: np.ndarray, theirs: np.ndarray, later: np.ndarray, share: float, classes: np.ndarray | None = None
+) -> np.ndarray:
+    """(S,): mean IoU of ours less that which lies `share` of the way from theirs to later, all (S, P, 3, K)."""
+    control = (1 - share) * mean_iou(theirs, classes) + share * mean_iou(later, classes)
+    return np.asarray(mean_iou(ours, classes) - control)
+
+
+def time_share(seconds: float, first: float, second: float) -> float:
+    """Where a time lies between two others, straight in log time, in [0, 1]: the share of the way to the second."""
+    if not 0 < first < second:
+        return 0.0
+    return min(1.0, max(0.0, math.log(seconds / first) / math.log(second / first)))
 
 
 def hull(*intervals: Interval) -> Interval:

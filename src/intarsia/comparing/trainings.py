@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def _trained(
         seconds["control"] = taught.total
         if method.pairs == "synthesize":
             seconds["generator"] = _generator(job, prepared, own / "generator", say, show)
-        seconds["pairs"] = _pairs(method.pairs, job, teacher, own)
+        seconds["pairs"] = _pairs(method.pairs, job, teacher, own, "cuda" if prepared.device == "cuda" else "cpu")
         settings["data.generated"] = str(own / "pairs")
     fitted = fit(run=folder, config=config, settings=settings, show=show, say=say)
     seconds["last"] = fitted.seconds
@@ -143,7 +143,7 @@ def _generator(job: Job, prepared: Prepared, folder: Path, say: Say, show: Show 
     return fitted.seconds
 
 
-def _pairs(kind: str, job: Job, teacher: Path, own: Path) -> float:
+def _pairs(kind: str, job: Job, teacher: Path, own: Path, device: Literal["cpu", "cuda"]) -> float:
     """Makes pictures with masks in OWN/pairs; seconds that it took, at the last try."""
     from ..fitting import pairs
 
@@ -152,9 +152,9 @@ def _pairs(kind: str, job: Job, teacher: Path, own: Path) -> float:
         return float(json.loads(told.read_text(encoding="utf-8"))["seconds"])
     begin = time.perf_counter()
     if kind == "pseudo_label":
-        pairs.pseudo_label(teacher, made)
+        pairs.pseudo_label(teacher, made, device=device)
     else:
-        pairs.synthesize(own / "generator", made, PAIRS, filter_run=teacher, seed=job.seed)
+        pairs.synthesize(own / "generator", made, PAIRS, filter_run=teacher, seed=job.seed, device=device)
     took = time.perf_counter() - begin
     write_atomically(told, json.dumps({"seconds": took}).encode())
     return took

@@ -12,6 +12,7 @@ import numpy as np
 from .methods import CONTROL, EQUAL_TIME
 from .statistics import (
     Interval,
+    between,
     by_bootstrap,
     by_seeds,
     hull,
@@ -21,6 +22,7 @@ from .statistics import (
     pooled_iou,
     spread,
     stops_helping,
+    time_share,
     verdict,
 )
 from .trainings import Result
@@ -39,7 +41,8 @@ DEFINITIONS = {
     "regression, straight in log labels); null: more than were measured",
     "seconds": "of training, by the clock, mean over seeds, with all that has to be trained before",
     "gain_per_minute": "gain divided by the minutes that the method trains longer than the control; null: not longer",
-    "equal_time": "the same against a control that was given the training time of the slowest method",
+    "equal_time": "the same against what the control would have in the method's own training time: between the control "
+    "and another that was given the time of the slowest method, straight in log time",
 }
 
 
@@ -64,7 +67,7 @@ class Cell:
     per_class: np.ndarray  # (K,) IoU, mean over seeds; NaN where the judged pictures do not show a class
     seconds: float  # mean over seeds
     gain: Gain | None = None  # over the control; None for the control itself, and without a pair of trainings
-    equal_time: Gain | None = None  # over the control that was given as much time
+    equal_time: Gain | None = None  # over what the control would have in the same time
     control_labels: tuple[float, float, float] | None = None  # for the same score: at the mean, low and high gain
 
     @property
@@ -121,14 +124,15 @@ def judge(results: Sequence[Result], scored: np.ndarray) -> Judgement:
     for (method, count), found in sorted(by_cell.items(), key=lambda item: item[0][1]):
         plain, longer = by_cell.get((CONTROL, count), {}), by_cell.get((EQUAL_TIME, count), {})
         gain = None if method == CONTROL else _gain(found, plain, scored)
+        share = time_share(_seconds(found), _seconds(plain), _seconds(longer))
         cells[method, count] = Cell(
             method,
             count,
             {seed: float(mean_iou(_counts(each), scored)) for seed, each in sorted(found.items())},
             np.mean([pooled_iou(_counts(each)) for each in found.values()], axis=0),
-            float(np.mean([each.total for each in found.values()])),
+            _seconds(found),
             gain,
-            None if method in (CONTROL, EQUAL_TIME) else _gain(found, longer, scored),
+            None if method in (CONTROL, EQUAL_TIME) or not longer else _gain(found, plain, scored, longer, share),
             None if gain is None else _same_as(gain, count, control),
         )
     stops = {}
@@ -140,15 +144,27 @@ def judge(results: Sequence[Result], scored: np.ndarray) -> Judgement:
     return Judgement(cells, stops, tuple(each for each in results if each.failure), labels, methods)
 
 
-def _gain(ours: Mapping[int, Result], theirs: Mapping[int, Result], scored: np.ndarray) -> Gain | None:
-    seeds = sorted(ours.keys() & theirs.keys())
+def _gain(
+    ours: Mapping[int, Result],
+    theirs: Mapping[int, Result],
+    scored: np.ndarray,
+    later: Mapping[int, Result] | None = None,
+    share: float = 0.0,
+) -> Gain | None:
+    """later: another control's results; what is compared with is then `share` of the way from `theirs` to them."""
+    later = theirs if later is None else later
+    seeds = sorted(ours.keys() & theirs.keys() & later.keys())
     if not seeds:
         return None
-    mine, other = (np.stack([_counts(side[seed]) for seed in seeds]) for side in (ours, theirs))
-    over_seeds = by_seeds(mean_iou(mine, scored) - mean_iou(other, scored))
-    over_pictures = by_bootstrap(mine, other, scored)
+    mine, other, last = (np.stack([_counts(side[seed]) for seed in seeds]) for side in (ours, theirs, later))
+    over_seeds = by_seeds(between(mine, other, last, share, scored))
+    over_pictures = by_bootstrap(mine, other, scored, later=last, share=share)
     believed = hull(over_seeds, over_pictures)
     return Gain(believed, over_seeds, over_pictures, len(seeds), verdict(believed))
+
+
+def _seconds(found: Mapping[int, Result]) -> float:
+    return float(np.mean([each.total for each in found.values()])) if found else math.nan
 
 
 def _curve(

@@ -94,8 +94,7 @@ class NetworkFeatures(Features):
         """Raises UsageError for a model that has no features of places."""
         self.device, self.side = device_named(device), side
         self.source = _source(model).to(self.device).eval()
-        channels = self.source.config.channels  # type: ignore[union-attr]
-        self.channels = int(channels)
+        self.channels = _channels(self.source)
         maps = self._maps(torch.zeros(1, self.channels, *_blank_size(self.source), device=self.device))
         if any(each.ndim != 4 for each in maps):
             raise UsageError(
@@ -279,6 +278,10 @@ def _source(model: Model) -> EncoderDecoder | Encodes:
         f"{type(model).__name__} is a {kind}, so it has no features to cluster; take a run of unet, fcn, deeplab, "
         "autoencoder or vqvae, or 'colours' for colour, place and texture."
     )
+
+
+def _channels(source: EncoderDecoder | Encodes) -> int:
+    return source.config.channels if isinstance(source, Encodes) else int(source.get_buffer("mean").numel())
 
 
 def _blank_size(source: EncoderDecoder | Encodes) -> tuple[int, int]:

@@ -24,6 +24,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ..data.classes import read_class_table
+from ..data.folder import CLASSES_FILE
 from ..drawing import encode_png
 from ..errors import DataError, UsageError
 from ..files import make_folder, write_atomically
@@ -294,8 +296,6 @@ def decide(
 
 def classes_of(out: Path) -> Classes:
     """What the masks of a folder of pseudo-labels mean."""
-    from ..data.classes import read_class_table
-    from ..data.folder import CLASSES_FILE
 
     return read_class_table(out / CLASSES_FILE).classes
 

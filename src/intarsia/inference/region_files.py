@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from ..data.read import LIMIT_PIXELS, read_image, read_mask
 from ..drawing import encode_mask, encode_png, overlay
 from ..errors import DataError, UsageError
+from ..files import make_folder, write_atomically
 from ..records import IGNORE, Classes, Image, Mask, default_colours
 from .clustering import SAMPLES, Clusters, Features, absorbed, fit_clusters, sampled
 from .folder import PredictionSummary
@@ -97,12 +98,15 @@ def cluster_files(
         if progress is not None:
             progress((rounds - 1) * len(found) + done, rounds * len(found))
 
+    def look(each: Input) -> np.ndarray:
+        return extract(read_image(each.path, limit))
+
     @cache
     def shared() -> Clusters:
         """Found when the first map is wanted: not at all where all stand there."""
         samples, share = [], max(256, SAMPLES // len(found))
         for number, each in enumerate(found):
-            taken = attempt(each.path, lambda each=each: extract(read_image(each.path, limit)))  # type: ignore[misc]
+            taken = attempt(each.path, partial(look, each))
             if not isinstance(taken, Failure):
                 samples.append(sampled(taken, share, seed + number))
             if progress is not None:
@@ -152,27 +156,24 @@ def _write(
 
     work = Work(verb, settings, read, answer, ".png", beside=lambda each: beside)
     summary = work_files(work, inputs, out, overwrite=overwrite, progress=progress)
-    if not with_overlay:
-        return summary
-    record = Record(out / f"{verb}.json", False)
-    maps = {source: out / f"{name}.png" for name, source in record.sources().items()}
-
-    def read_both(each: Input) -> tuple[Image, Mask]:
-        return read(each), _read_map(maps[str(each.path.resolve())], limit)
-
-    def lay_over(both: tuple[Image, Mask]) -> bytes:
-        image, regions = both
-        return encode_png(overlay(image, regions, region_classes(count or int(regions.max()) + 1)))
-
-    def entry(each: Input) -> Mapping[str, str | int]:
-        state = maps[str(each.path.resolve())].stat()
-        return {"map bytes": state.st_size, "map modified": state.st_mtime_ns}
-
-    done = [each.path for each in find_inputs(inputs, out) if maps.get(str(each.path.resolve()), out).is_file()]
-    if done:
-        drawing = Work(OVERLAYS, {}, read_both, lay_over, ".png", beside=entry)
-        work_files(drawing, done, out / OVERLAYS, overwrite=overwrite)
+    if with_overlay:
+        _draw_overlays(out, Record(out / f"{verb}.json", False), count, limit)
     return summary
+
+
+def _draw_overlays(out: Path, record: Record, count: int | None, limit: int) -> None:
+    """For every picture whose map stands there, unless its overlay is newer than it."""
+    for name, source in record.sources().items():
+        made, drawn = out / f"{name}.png", out / OVERLAYS / f"{name}.png"
+        if not made.is_file() or (drawn.is_file() and drawn.stat().st_mtime_ns >= made.stat().st_mtime_ns):
+            continue
+        image = attempt(Path(source), partial(read_image, source, limit))
+        if isinstance(image, Failure):  # it is in the summary
+            continue
+        regions = _read_map(made, limit)
+        make_folder(drawn.parent)
+        picture = overlay(image, regions, region_classes(count or int(regions.max()) + 1))
+        write_atomically(drawn, encode_png(picture))
 
 
 def _read_map(path: Path, limit: int) -> Mask:
@@ -184,7 +185,7 @@ def _read_map(path: Path, limit: int) -> Mask:
 def _channels(found: Sequence[Input], limit: int) -> int:
     """Of the first picture that can be read; 3 where none can."""
     for each in found:
-        image = attempt(each.path, lambda each=each: read_image(each.path, limit))  # type: ignore[misc]
+        image = attempt(each.path, partial(read_image, each.path, limit))
         if not isinstance(image, Failure):
             return int(image.shape[2])
     return 3

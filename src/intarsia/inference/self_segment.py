@@ -35,7 +35,7 @@ class SelfSegmentConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    regions: int | None = Field(None, ge=1)  # it stops at so many labels; None: those of the scribbles, else 4
+    regions: int | None = Field(None, ge=1)  # it stops at so many; None: those of the scribbles, else 4
     iterations: int = Field(200, ge=1)  # at most
     labels: int = Field(48, ge=2, le=1024)  # Q, labels to begin with
     width: int = Field(48, ge=1)  # channels of the network
@@ -101,10 +101,12 @@ def self_segment(
     config = config or SelfSegmentConfig()
     size = (image.shape[0], image.shape[1])
     said = _check_scribbles(scribbles, size)
-    wanted = config.regions or said or 4
+    wanted = config.regions or (max(said, 2) if said else 4)  # what is not the one scribble is something else
     if wanted < said:
         raise UsageError(f"{wanted} regions are asked for, but {said} are scribbled; give {said} or more, or none.")
     labels = said if 0 < said == wanted else max(config.labels, said, wanted)
+    if size == (1, 1):
+        return SelfSegmentation(np.zeros(size, np.int16), 1, 0)
     place = device_named(device)
     picture = torch.from_numpy(np.ascontiguousarray(reduced(to_float(image), config.side)))
     x = picture.permute(2, 0, 1)[None].to(place)  # 1 C h w

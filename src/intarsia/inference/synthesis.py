@@ -304,12 +304,12 @@ def _made(
     template, values = pair
     picture = np.ascontiguousarray(np.moveaxis(values, 0, -1)).clip(0, 1) if deep else to_uint8(values)
     likeness = None if judge is None else agreement(template, judge.predict(picture, name))
-    likeness = None if likeness is None or np.isnan(likeness) else likeness
+    likeness = None if likeness is None or np.isnan(likeness) else round(likeness, 4)
     kept = judge is None or (likeness is not None and likeness >= agree)
     if kept:
         folder.write_image(name, suffix_of(picture.shape[2]), encode_picture(picture))
         folder.write_labels(name, template.labelled)
-    return {"name": name, "mask": template.source, "agreement": likeness and round(likeness, 4), "kept": kept}
+    return {"name": name, "mask": template.source, "agreement": likeness, "kept": kept}
 
 
 def _whole(folder: PairFolder, name: str) -> list[Path]:

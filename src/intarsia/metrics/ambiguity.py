@@ -168,7 +168,10 @@ class Agreement:
         if not self.pictures:
             return Scores(names, ())
         by = f"one confusion matrix of {self.pictures} pictures, pooled over"
-        raters, people = f"{by} each of their raters' masks", f"{by} all ordered pairs of their raters"
+        raters, people = (
+            f"{by} each of their raters' masks ({self.raters} in all)",
+            f"{by} all ordered pairs of their raters",
+        )
         whose = f"of the mean of {self.answers} answers" if self.answers else "of the answer"
         each = f"{whose}, each rater's mask in turn the truth"
         told = (

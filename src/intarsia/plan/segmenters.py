@@ -83,12 +83,13 @@ def rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> t
     if combined:
         own, section = tree["model"].setdefault("segmenter", {"name": "unet"}), "model.segmenter"
         reasons["model.segmenter.name"] = "the sturdiest from few pictures, inside the combination as alone"
-    if (combined or model in (None, "unet")) and upright:
+    decoder = combined or model in (None, "unet", "probabilistic_unet")  # what ends in the decoder of a U-Net
+    if decoder and upright:
         own |= {"encoder": "medium", "finest": 4, "width": 12}
         reasons[f"{section}.encoder"] = "things of many sizes need depth; plain 3x3 convolutions suit a processor"
         reasons[f"{section}.width"] = "of the decoder, counted at full size: it ends with four times as many"
         reasons[f"{section}.finest"] = "the decoder ends at quarter size: the time is better spent on deeper features"
-    elif combined or model in (None, "unet"):
+    elif decoder:
         own |= {"encoder": "small", "finest": 1, "width": 16}
         reasons[f"{section}.encoder"] = (
             "texture and outline decide more than context; a small net learns from few pictures"
@@ -120,6 +121,15 @@ def rules(sets: Sets, picture: Fingerprint, device: str, model: str | None) -> t
     reasons["train.learning_rate"] = "for AdamW and nets of this size, trained from scratch"
     reasons["train.weight_decay"] = "twice the default: few pictures are learnt by heart soon"
     reasons["train.schedule"] = "falls to zero at the end of the budget: the last steps average, the first explore"
+    for dotted, value in (MODELS[model].recommended if model in MODELS else {}).items():
+        *sections, key = dotted.split(".")
+        branch = tree
+        for name in sections:
+            branch = branch.setdefault(name, {})
+        branch[key] = value
+        for told in [each for each in reasons if f"{each}.".startswith(f"{dotted}.")]:
+            del reasons[told]
+        reasons[dotted] = f"what suits {model}"
     return tree, reasons
 
 

@@ -51,7 +51,7 @@ class SegmentationAutoencoderConfig(CombinationConfig):
 
     @model_validator(mode="after")
     def _a_share(self) -> Self:
-        if self.alpha == "counts":
+        if isinstance(self.alpha, str):
             if self.alpha_end is not None:
                 raise ValueError('alpha = "counts" follows the pictures and ends where they lead; leave alpha_end out.')
         elif not 0 <= self.alpha <= 1:
@@ -100,7 +100,7 @@ class SegmentationAutoencoder(Combination):
         config, progress = self.config, float(self.progress)
         if progress < config.pretrain:
             return 1.0
-        if config.alpha == "counts":
+        if isinstance(config.alpha, str):  # "counts"
             labelled, unlabelled = self.seen.tolist()
             return unlabelled / (labelled + unlabelled) if labelled + unlabelled else 0.5
         if config.alpha_end is None:

@@ -58,7 +58,7 @@ class LatentReader(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.encoder(x)[-1].mean(dim=(2, 3))  # B width
-        mean, log_variance = self.head(pooled).chunk(2, dim=1)  # B Z each
+        mean, log_variance = self.head(pooled).float().chunk(2, dim=1)  # B Z each, exact also where the rest is in bf16
         return mean, log_variance.clamp(*LOG_VARIANCES)
 
 
@@ -135,8 +135,8 @@ class ProbabilisticUNet(Ambiguous):
         assert target is not None  # the criterion would have said so
         prior_mean, prior_log_variance = self.prior(x)
         # the divergence does not change where both are moved and scaled until the prior is N(0, 1)
-        moved = (mean - prior_mean).float() * (-prior_log_variance.float() / 2).exp()
-        kl = gaussian_kl(moved, log_variance.float() - prior_log_variance.float()).sum(dim=1)  # B
+        moved = (mean - prior_mean) * (-prior_log_variance / 2).exp()
+        kl = gaussian_kl(moved, log_variance - prior_log_variance).sum(dim=1)  # B
         known = (target != IGNORE).flatten(1).sum(dim=1)  # B
         kl = kl * (known > 0)
         per_pixel = kl.sum() / known.sum().clamp(min=1)
