@@ -66,7 +66,7 @@ def test_scribbles_are_heard_and_keep_their_numbers() -> None:
     scribbles = np.full(truth.shape, IGNORE, np.int16)
     for region, column in ((2, 5), (0, 24), (1, 40)):  # other numbers than any chance would give
         scribbles[4:28, column] = region
-    found = self_segment(image, SMALL.model_copy(update={"regions": None}), scribbles)
+    found = self_segment(image, SMALL.model_copy(update={"regions": None, "iterations": 60}), scribbles)
     assert found.count == 3
     table = ClusterTable.zeros(3, 3)
     table.add(truth, found.regions)

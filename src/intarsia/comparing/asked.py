@@ -165,7 +165,9 @@ def prepare(asked: Asked, out: Path, say: Say = lambda line: None, keep: bool = 
 
 def _planned(asked: Asked, wished: Config, sets: Sets) -> Prepared:
     device = choose_device(wished.train.device)
-    name = str(asked.settings.get("model.name", "unet"))  # named: what an earlier comparison advised is no control
+    name = str(asked.settings.get("model.name", "unet")).strip(
+        "'\""
+    )  # named: what an earlier comparison advised is no control
     if name not in SEGMENTERS:
         raise UsageError(
             f"model.name = {name!r} is the control here, and has to be a plain segmenter: {', '.join(SEGMENTERS)}; "
@@ -244,8 +246,11 @@ def _stored(out: Path) -> dict[str, Any] | None:
 def _refuse_other(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Finished trainings can only be set beside others that had the same budget, plan and pictures. Methods, labels and
     seeds may be added."""
-    fixed = ("minutes", "steps asked for", "split", "imbalance", "settings")
+    fixed = ("minutes", "steps asked for", "split", "imbalance")
     changed = [f"{key}: {before.get(key)} -> {now[key]}" for key in fixed if before.get(key) != now[key]]
+    ours, theirs = before.get("settings", {}), now["settings"]
+    keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    changed += [f"{key}: {ours.get(key, 'as planned')} -> {theirs.get(key, 'as planned')}" for key in keys]
     if changed:
         raise UsageError(
             f"{out} was begun with other settings: {'; '.join(changed)}. Give the same again (methods, labels and "

@@ -219,8 +219,8 @@ def _how(judgement: Judgement, prepared: Prepared) -> str:
     longer = "No method takes notably longer than the control, so equal steps are equal time."
     if EQUAL_TIME in judgement.methods:
         longer = (
-            f"The {EQUAL_TIME} was given the steps that the control does in the time of the slowest method. Quicker ones "
-            "are compared with what lies between both controls, straight in log time."
+            f"The {EQUAL_TIME} was given the steps that the control does in the time of the slowest method; quicker "
+            "methods are compared with what lies between both controls, straight in log time."
         )
     limits = (
         "It says what helped on these pictures, with this budget. Other pictures, longer trainings and methods with "

@@ -34,8 +34,8 @@ def on_method(method: str, judgement: Judgement) -> str:
         told.append(_stop(method, judgement, len(cells)))
         told += [_worth(cell, judgement) for cell in cells if _gain(cell).verdict == "helps"][:1]
     told.append(_at_equal_time(cells))
-    failed = sum(each.job.method == method for each in judgement.failures)
-    told.append(f"{failed} of its trainings failed." if failed else "")
+    count = sum(each.job.method == method for each in judgement.failures)
+    told.append(f"{count} of its trainings failed." if count else "")
     return " ".join(each for each in told if each)
 
 

@@ -180,7 +180,7 @@ def _same_as(gain: Gain, labels: int, control: tuple[list[int], np.ndarray]) -> 
     known, curve = control
     here = float(curve[known.index(labels)])
     wanted = (gain.interval.mean, gain.interval.low, gain.interval.high)
-    mean, low, high = (labels_for(here + each, known, curve) for each in wanted)
+    mean, low, high = (labels_for(here + each, known, curve.tolist()) for each in wanted)
     return mean, low, high
 
 

@@ -5,7 +5,8 @@ https://arxiv.org/abs/2007.09990
 
 Where we differ: the picture is reduced first, and the network is narrower, since nearly all the time goes into two
 convolutions; borders are mirrored, not padded with zeros, which would draw a frame; it stops before a step that would
-leave fewer regions than wished, and not after it; where every region is scribbled, the network answers for those only.
+leave fewer regions than wished, and not after it; where every region is scribbled, the network answers for those only;
+where any is, a third of the iterations pass before it is asked to be sure, lest it be sure of what nobody said.
 
 C channels, h x w pixels of the reduced picture, Q labels to begin with.
 """
@@ -118,6 +119,7 @@ def self_segment(
         network = FeatureNetwork(image.shape[2], config, labels).to(place).train()
     optimizer = torch.optim.SGD(network.parameters(), config.learning_rate, momentum=0.9)
     kept, done = None, 0
+    begun = config.model_copy(update={"similarity": 0.0})
     with torch.enable_grad():
         for done in range(1, config.iterations + 1):
             response = network(x)
@@ -131,7 +133,8 @@ def self_segment(
             if count <= wanted and labels > wanted:
                 break
             optimizer.zero_grad()
-            objective(response, likeliest, target, config).backward()
+            listening = target is not None and 3 * done <= config.iterations
+            objective(response, likeliest, target, begun if listening else config).backward()
             optimizer.step()
     assert kept is not None
     planes = kept[0].cpu().numpy()
