@@ -31,7 +31,8 @@ def command(model: str, folder: str = "pictures", run: str | None = None, steps:
     settings |= {"augment.crop": [32, 32], "train.batch": 2, "train.threads": 1, "train.precision": "32-true"}
     settings |= {"train.device": "cpu", "train.checkpoint_seconds": 0, "train.validate_every": 3, "data.labelled": 4}
     settings |= {key.replace("__", "."): value for key, value in more.items()}
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    given = {key: value for key, value in settings.items() if value is not None}
+    words = [word for key, value in given.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     return ["fit", folder, "--model", model, "--run", run or model, "--steps", str(steps), "--no-report", *words]
 
 
@@ -138,3 +139,14 @@ def test_made_pairs_are_learnt_from_beside_the_real_ones_and_never_measured_on(s
     assert done.code == 3 and "holds back" in done.err
     done = shell.run(room, *command("fixmatch", run="none", train__generated=3))
     assert done.code == 2 and "data.generated" in done.err
+
+
+def test_regions_are_found_in_a_folder_without_any_mask(shell: Shell, room: Path) -> None:
+    shutil.copytree(room / "pictures" / "images", room / "bare")
+    done = shell.run(room, *command("wnet", "bare", run="bare-wnet", data__labelled=None, model__classes=3, steps=2))
+    assert done.code == 0, done.err
+    assert "15 pictures without masks" in done.out and "nothing to measure on" not in done.err
+    assert Run(room / "bare-wnet").classes().names == ("region 1", "region 2", "region 3")
+    assert shell.run(room, "predict", "bare-wnet", "bare", "--out", "regions").code == 0
+    refused = shell.run(room, *command("fixmatch", "bare", run="r5", data__labelled=None))
+    assert refused.code == 3 and "0 labelled pictures" in refused.err

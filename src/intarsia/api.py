@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +55,7 @@ def load(
             "intarsia generate, reconstruct, edit and compress."
         )
     tune_allocator()
-    options.setdefault("temperature", _temperature(source))
+    options.setdefault("temperature", source.temperature())
     return Predictor(model, source.classes(), device=device, **options)
 
 
@@ -143,7 +142,7 @@ def evaluate(
         answer,
         _counted(samples, progress),
         classes,
-        temperature=None if own else _temperature(source),
+        temperature=None if own else source.temperature(),
         several=several if isinstance(predictor.model, Ambiguous) else None,
     )
     rows = source.read_metrics()
@@ -298,13 +297,3 @@ def _names(names: str | Path | Sequence[str]) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         return [line.strip() for line in lines if line.strip()]
     return list(names)
-
-
-def _temperature(run: Run) -> float:
-    """The temperature fitted on validation; 1 where none was."""
-    path = run.folder / "temperature.json"
-    try:
-        temperature = float(json.loads(path.read_text(encoding="utf-8"))["temperature"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 1.0
-    return temperature if 0 < temperature < math.inf else 1.0

@@ -18,6 +18,7 @@ Every file is written under another name, flushed, then renamed. Nothing in it i
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -116,6 +117,15 @@ class Run:
             raise UsageError(
                 f"{self.classes_path} can't be read as a class list ({error}); is the run's folder whole?"
             ) from error
+
+    def temperature(self) -> float:
+        """What logits are divided by, as `evaluate` fitted it on validation pictures; 1 where nothing was fitted."""
+        try:
+            tree = json.loads((self.folder / "temperature.json").read_text(encoding="utf-8"))
+            temperature = float(tree["temperature"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 1.0
+        return temperature if 0 < temperature < math.inf else 1.0
 
     def read_data(self) -> dict[str, Any]:
         """What data.json says of the pictures that the run was begun with; nothing where it is missing or damaged."""

@@ -41,7 +41,8 @@ def test_plan_asks_for_one_rater_a_crop_and_a_likelihood(place: Path, shell: She
     )
     assert done.code == 0, done.err
     assert 'rater = "random"' in done.out
-    assert "cross_entropy = 1.0" in done.out and "dice" not in done.out and "weights" not in done.out
+    assert "cross_entropy = 1.0" in done.out and "\ndice = " not in done.out
+    assert 'class_weights = "none"' in done.out and "\nweights = " not in done.out
     assert 'encoder = "small"' in done.out
 
 

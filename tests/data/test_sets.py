@@ -202,3 +202,14 @@ def test_made_pairs_of_other_classes_or_of_pictures_held_back_are_refused(tmp_pa
         path.unlink()
     with pytest.raises(DataError, match="no picture with a mask"):
         open_sets(folder, generated=empty)
+
+
+def test_pairs_made_by_what_had_learnt_from_pictures_held_back_are_refused(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "scenes", 6, SceneConfig(height=16, width=16))
+    held_back = (folder / "val.txt").read_text().split()[0]
+    made = made_pairs(tmp_path / "made")
+    (made / "synthesis.json").write_text(json.dumps({"learnt_from": ["scene_0000"]}))
+    assert open_sets(folder, generated=made).generated is not None
+    (made / "synthesis.json").write_text(json.dumps({"learnt_from": ["scene_0000", held_back]}))
+    with pytest.raises(DataError, match="same division"):
+        open_sets(folder, generated=made)

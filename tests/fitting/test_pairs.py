@@ -26,7 +26,7 @@ from intarsia.data.sets import open_sets
 from intarsia.data.split import split
 from intarsia.drawing import encode_png, write_mask
 from intarsia.errors import DataError, UsageError
-from intarsia.fitting.pairs import pseudo_label, review, synthesize, temperature_of
+from intarsia.fitting.pairs import pseudo_label, review, synthesize
 from intarsia.inference.pairs import PairFolder
 from intarsia.inference.pseudo_labels import certainty, read_review
 from intarsia.inference.synthesis import RealTemplates, Template, agreement
@@ -308,11 +308,14 @@ def test_pairs_that_make_no_sense_are_refused_in_words(room: Path, tmp_path: Pat
     small = UNetConfig(encoder="plain", width=4, depth=2, classes=5)
     write_run(tmp_path / "other", small, scenes, other)
     write_run(tmp_path / "fed", small, scenes, generated=str(scenes))
-    ours = set(split(open_folder(scenes), 0.2, 0.0, 0).validation)
-    other_seed = next(s for s in range(1, 50) if not ours <= set(split(open_folder(scenes), 0.2, 0.0, s).validation))
-    write_run(tmp_path / "seed", small, scenes, seed=other_seed, labelled=12)
+    loose = tmp_path / "loose"  # without lists of names, so that the seed divides it
+    shutil.copytree(scenes, loose, ignore=shutil.ignore_patterns("*.txt"))
+    parts = [split(open_folder(loose), 0.2, 0.0, seed) for seed in range(50)]
+    seed = next(s for s, part in enumerate(parts) if not {*parts[0].validation} <= {*part.validation})
+    write_run(tmp_path / "seed", small, loose, seed=seed, labelled=len(parts[seed].train))
     tiny = Pix2PixConfig(task="mask_to_picture", classes=5, width=4, depth=2, critic_width=4, critic_depth=1)
     write_run(tmp_path / "gone", tiny, tmp_path / "nowhere")
+    write_run(tmp_path / "divided", tiny, loose)
     for run, options, words in (
         ("gan", {}, "draws no pictures for masks"),
         ("unet", {}, "draws no pictures for masks"),
@@ -327,7 +330,7 @@ def test_pairs_that_make_no_sense_are_refused_in_words(room: Path, tmp_path: Pat
         ("pix2pix", {"filter_run": room / "gan"}, "holds a generative model"),
         ("pix2pix", {"filter_run": tmp_path / "other"}, "same ones in the same order"),
         ("pix2pix", {"filter_run": tmp_path / "fed"}, "agree with their mistakes"),
-        ("pix2pix", {"filter_run": tmp_path / "seed"}, "has learnt from"),
+        (tmp_path / "divided", {"filter_run": tmp_path / "seed"}, "has learnt from"),
     ):
         wished: dict[str, Any] = {"count": 2, **options}
         with pytest.raises(UsageError, match=words):
@@ -493,7 +496,7 @@ def test_labels_that_make_no_sense_are_refused_in_words(room: Path, tmp_path: Pa
 
 def test_a_temperature_that_was_fitted_is_applied(room: Path, tmp_path: Path) -> None:
     shutil.copytree(room / "unet", tmp_path / "run")
-    assert temperature_of(Run(tmp_path / "run")) == 1
+    assert Run(tmp_path / "run").temperature() == 1
     (tmp_path / "run" / "temperature.json").write_text('{"temperature": 50.0}')
     unsure = pseudo_label(tmp_path / "run", tmp_path / "a", confidence=0.0)
     sure = pseudo_label(room / "unet", tmp_path / "b", confidence=0.0)

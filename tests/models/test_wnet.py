@@ -132,7 +132,8 @@ def test_labelled_pixels_are_learnt_too() -> None:
     known = wnet.loss(Batch(images, truth))
     assert known["cross_entropy"] > 0
     expected = known["cross_entropy"] if "dice" not in known else known["cross_entropy"] + known["dice"]
-    assert known["total"].item() == pytest.approx(float((expected + known["cut"] + known["reconstruction"]).detach()), rel=1e-5)
+    expected = expected + known["cut"] + known["reconstruction"]
+    assert known["total"].item() == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 def test_the_weights_are_weights() -> None:

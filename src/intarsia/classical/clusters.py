@@ -54,7 +54,7 @@ def _points(picture: np.ndarray, place: float) -> np.ndarray:
     if place == 0:
         return picture.astype(np.float32)
     height, width = picture.shape[:2]
-    grid = np.stack(np.mgrid[:height, :width], axis=-1) * (place / max(height, width))
+    grid = np.moveaxis(np.indices((height, width)), 0, -1) * (place / max(height, width))
     return np.concatenate([picture, grid], axis=2).astype(np.float32)
 
 

@@ -165,9 +165,8 @@ def prepare(asked: Asked, out: Path, say: Say = lambda line: None, keep: bool = 
 
 def _planned(asked: Asked, wished: Config, sets: Sets) -> Prepared:
     device = choose_device(wished.train.device)
-    name = str(asked.settings.get("model.name", "unet")).strip(
-        "'\""
-    )  # named: what an earlier comparison advised is no control
+    # named even where it is the default: what an earlier comparison advised is no control
+    name = str(asked.settings.get("model.name", "unet")).strip("'\"")
     if name not in SEGMENTERS:
         raise UsageError(
             f"model.name = {name!r} is the control here, and has to be a plain segmenter: {', '.join(SEGMENTERS)}; "

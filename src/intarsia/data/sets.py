@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -155,9 +157,7 @@ def open_sets(
     return Sets(folder, parts, train_part, validation_part, test_part, measures, pairs)
 
 
-def _bare(
-    folder: Folder, regions: int, channels: int | None, progress: Callable[[int, int], None] | None
-) -> Sets:
+def _bare(folder: Folder, regions: int, channels: int | None, progress: Callable[[int, int], None] | None) -> Sets:
     """A folder without masks, all of it to learn from, for a model that finds regions of its own."""
     classes = Classes.named([f"region {number + 1}" for number in range(regions)])
     folder = replace(folder, table=ClassTable(classes, values=tuple(range(regions))))
@@ -185,10 +185,25 @@ def _pairs(root: str | Path, folder: Folder, parts: Splits, channels: int) -> Re
             f"{len(leaked)} pictures of {made.root}, such as {leaked[0]}, are called as pictures that {folder.root} "
             "holds back to measure on; learning from them would flatter the score, so take them out."
         )
+    seen = sorted(held_back & _learnt_from(made.root))
+    if seen:
+        raise DataError(
+            f"what made the pairs of {made.root} had learnt from {len(seen)} of the pictures that are held back here, "
+            f"such as {seen[0]}; make them with a run of the same division (data.split_seed, data.validation)."
+        )
     known = [entry for entry in made.entries if made.labelled(entry)]
     if not known:
         raise DataError(f"{made.root} has no picture with a mask; make pairs with `intarsia synthesize`.")
     return Readable(made, known, channels)
+
+
+def _learnt_from(made: Path) -> set[str]:
+    """The pictures whose masks were known to what made the pairs of a folder, as it wrote down itself."""
+    names: set[str] = set()
+    for record in ("synthesis.json", "pseudo_labels.json"):
+        with suppress(OSError, ValueError, AttributeError, TypeError):
+            names |= set(json.loads((made / record).read_text(encoding="utf-8")).get("learnt_from", []))
+    return names
 
 
 def _measured(

@@ -7,8 +7,6 @@ read nor labelled, and masks that were hidden from the training stay hidden.
 from __future__ import annotations
 
 import filecmp
-import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,7 +138,7 @@ def pseudo_label(
     tune_allocator()
     sets = _own_sets(source, config, required=pictures is None)
     found = _unlabelled(sets) if pictures is None and sets is not None else _outside(pictures or (), Path(out), sets)
-    predictor = Predictor(model, source.classes(), device=device, temperature=temperature_of(source))
+    predictor = Predictor(model, source.classes(), device=device, temperature=source.temperature())
     learnt = [] if sets is None else [entry.name for entry in sets.train.labelled().entries]
     summary = label_files(
         predictor, found, Path(out), confidence=confidence, keep_share=keep_share, overwrite=overwrite,
@@ -165,16 +163,6 @@ def review(
         rows = decide(opened, accept, reject, accept_all)
         write_review_page(opened, rows)
     return rows
-
-
-def temperature_of(run: Run) -> float:
-    """What the logits are divided by, as `evaluate` fitted it on validation pictures; 1 where nothing was fitted."""
-    try:
-        tree = json.loads((run.folder / "temperature.json").read_text(encoding="utf-8"))
-        temperature = float(tree["temperature"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 1.0
-    return temperature if 0 < temperature < math.inf else 1.0
 
 
 def _own_sets(run: Run, config: Config, required: bool) -> Sets | None:
@@ -217,7 +205,7 @@ def _judge(run: Run, generator: Run, config: Config, sets: Sets | None, device: 
             "their mistakes; give a run that was trained on real masks alone."
         )
     _refuse_leak(run, theirs, config, sets)
-    return Predictor(model, run.classes(), device=device, temperature=temperature_of(run))
+    return Predictor(model, run.classes(), device=device, temperature=run.temperature())
 
 
 def _refuse_leak(run: Run, theirs: Config, config: Config, sets: Sets | None) -> None:

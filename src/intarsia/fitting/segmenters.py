@@ -29,8 +29,10 @@ def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_a
     """Learns from the labelled training pictures, from made pairs where there are any, and where the model can from all
     training pictures without their masks; is scored by mean IoU on the validation pictures."""
     samples = sets.train.labelled()
+    words = f"{len(samples)} labelled pictures of {len(sets.train)}, {len(sets.validation)} for validation"
     if not len(samples):  # a model that needs none
         samples = sets.train.unlabelled()
+        words = f"{len(samples)} pictures without masks"
     streams, beside = _beside(config, sets)
     looked_at = Cached(some(sets.validation, config.data.validation_pictures), config.data.cache_megabytes / 4)
     return Course(
@@ -40,7 +42,7 @@ def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_a
         score=lambda training: score(training, looked_at, sets, device, stop_asked),
         draw=(lambda training: drawn(training, looked_at, sets, device)) if len(looked_at) else None,
         criterion="mean_iou",
-        words=f"{len(samples)} labelled pictures of {len(sets.train)}, {len(sets.validation)} for validation{beside}",
+        words=words + beside,
         beside=streams,
     )
 

@@ -243,12 +243,12 @@ def read_review(out: Path) -> list[Reviewed]:
         try:
             name, status, sure, labelled, digest = (line[place] for place in places)
             shares = tuple(float(line[place].replace(",", ".")) for place in further if line[place])
-            numbers = [float(each.replace(",", ".")) for each in (sure, labelled)]
+            confidence, known = (float(each.replace(",", ".")) for each in (sure, labelled))
         except (IndexError, ValueError) as error:
             raise DataError(f"{path}: the line of {line[0]!r} can't be read ({error}); mend it.") from error
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise DataError(f"{path} names {name!r}, which lies outside of its folder; mend it.")
-        rows.append(Reviewed(name, status_of(status, path, name), *numbers, shares, digest))
+        rows.append(Reviewed(name, status_of(status, path, name), confidence, known, shares, digest))
     return rows
 
 

@@ -36,7 +36,7 @@ from ..errors import OutOfMemoryError, UsageError
 from ..files import remove_file, write_atomically
 from ..metrics.confusion import Confusion, LabelConfusion
 from ..models.combined.shape_prior import ShapePrior
-from ..models.contract import Draws, Model
+from ..models.contract import Draws, GenerativeModel, Model
 from ..models.generative.diffusion import Diffusion
 from ..models.generative.pair_gan import PairGAN
 from ..models.generative.pix2pix import Pix2Pix
@@ -189,7 +189,7 @@ def makes_pairs(model: Model) -> bool:
 
 def size_of(model: Model) -> tuple[int, int] | None:
     """The only size that a model of pairs draws; None where it draws any."""
-    return None if isinstance(model, Pix2Pix) else model.config.size  # type: ignore[return-value]
+    return model.config.size if isinstance(model, GenerativeModel) and not isinstance(model, Pix2Pix) else None
 
 
 def pairs(
@@ -207,8 +207,8 @@ def pairs(
                 mask = masks[number % CHUNK].argmax(dim=0).numpy().astype(np.int16)
                 yield Template("drawn with its picture", mask), pictures[number % CHUNK].numpy()
         return
-    assert templates is not None
-    classes: int = model.config.classes  # type: ignore[assignment]
+    assert templates is not None and isinstance(model, Pix2Pix | Diffusion)
+    classes = model.config.classes
     if isinstance(model, Pix2Pix):
         tiling = Tiling(None, WHOLE_CPU, 0.25, MULTIPLE)
         for number in numbers:
@@ -216,7 +216,6 @@ def pairs(
             with torch.inference_mode():
                 yield template, predict_tiled(lambda x: model(x.to(device)), template.planes(classes), tiling)
         return
-    assert isinstance(model, Diffusion)
 
     @lru_cache(maxsize=2 * CHUNK)
     def wanted(number: int) -> Template:

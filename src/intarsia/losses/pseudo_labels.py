@@ -1,7 +1,7 @@
 """What a student learns from its teacher's answers: which pixels to believe, and how much they count.
 
-FixMatch: Sohn et al., 2020, https://arxiv.org/abs/2001.07685. Thresholds that follow each class: FreeMatch, Wang et al.,
-2023, https://arxiv.org/abs/2205.07246; the most confident share of each class: CBST, Zou et al., 2018,
+FixMatch: Sohn et al., 2020, https://arxiv.org/abs/2001.07685. Thresholds that follow each class: FreeMatch, Wang et
+al., 2023, https://arxiv.org/abs/2205.07246; the most confident share of each class: CBST, Zou et al., 2018,
 https://arxiv.org/abs/1810.07911. Where we differ: everything is per pixel, and where classes overlap each pixel answers
 K questions of yes and no, whose confidence is that of the likelier answer.
 """

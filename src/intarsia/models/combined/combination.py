@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from pydantic import SerializationInfo, field_serializer, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import UsageError
 from ...records import IGNORE, Batch
@@ -71,11 +71,6 @@ class Combination(SemanticModel):
                 "none that can be shared; set model.segmenter.name = 'unet', 'fcn' or 'deeplab'."
             )
         return self.segmenter
-
-    def standardised(self, images: Tensor) -> Tensor:
-        """Pictures (B, C, H, W) in [0, 1] as `heads` wants them: the sides are multiples of the stride."""
-        x = (images - self.mean) / self.deviation
-        return nn.functional.pad(x, (0, -x.shape[3] % self.stride, 0, -x.shape[2] % self.stride), mode="replicate")
 
     def nothing(self) -> Tensor:
         """A scalar 0 on which every parameter's gradient is 0."""

@@ -67,8 +67,4 @@ class UniMatch(Confident):
         maps = self.segmenter.encoder(self.standardised(images))
         thinned = [F.dropout2d(each, self.config.features_dropped) for each in maps]
         (logits, *_) = self.segmenter.decode(thinned, auxiliary=False)
-        height, width = images.shape[2:]
-        below, right = -height % self.stride, -width % self.stride
-        if logits.shape[2:] != (height + below, width + right):
-            logits = F.interpolate(logits, (height + below, width + right), mode="bilinear", align_corners=False)
-        return logits[:, :, :height, :width]
+        return self.at_size(logits, images)

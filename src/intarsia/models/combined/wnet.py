@@ -95,7 +95,7 @@ class WNet(Combination):
         config = self.config
         scale = max(1.0, max(images.shape[2:]) / config.cut_side)
         if scale > 1:
-            size = [max(1, math.floor(side / scale)) for side in images.shape[2:]]
+            size = (max(1, math.floor(images.shape[2] / scale)), max(1, math.floor(images.shape[3] / scale)))
             images, regions = F.adaptive_avg_pool2d(images, size), F.adaptive_avg_pool2d(regions, size)
         if self.overlapping:
             regions = torch.stack([regions, 1 - regions], dim=2).flatten(0, 1)  # B*K 2 h w
