@@ -34,7 +34,8 @@ from intarsia.cli import main
 from intarsia.data.scenes import SceneConfig, write_scenes
 folder = write_scenes(tempfile.mkdtemp(), 4, SceneConfig(height=32, width=32))
 commands = ("check", "plan", "fit", "evaluate", "predict", "models", "demo",
-            "generate", "interpolate", "reconstruct", "edit", "compress", "decompress")
+            "generate", "interpolate", "reconstruct", "edit", "compress", "decompress",
+            "compare", "synthesize", "pseudo-label", "review", "classical", "segment-one", "regions")
 for arguments in ([], ["--help"], ["--version"], *([each, "--help"] for each in commands), ["check", str(folder)]):
     sys.argv = ["intarsia", *arguments]
     try:

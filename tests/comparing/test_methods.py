@@ -124,3 +124,8 @@ def test_wishes_that_make_no_sense(options: dict[str, Any], words: str) -> None:
 
 def test_labels_are_sorted_and_named_once() -> None:
     assert ask("pictures", "20, 5,20").labels == (5, 20)
+
+
+def test_the_short_control_is_the_control_with_a_third_of_the_steps() -> None:
+    method = METHODS["short_control"]
+    assert method.length == 1 / 3 and not method.settings and method.staged  # settings alone do not say it

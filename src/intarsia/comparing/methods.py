@@ -33,15 +33,18 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)  # over the plan
     start: Mapping[str, Any] | None = None  # a training before, with these settings, from whose weights it starts
     pairs: Literal["pseudo_label", "synthesize"] | None = None  # what is made with the control, to learn from beside
+    length: float = 1.0  # times the steps of the comparison
 
     @property
     def staged(self) -> bool:
-        """Whether more than one training makes it, so that settings alone do not say it."""
-        return self.start is not None or self.pairs is not None
+        """Whether it takes more than one training, or another length, so that settings alone do not say it."""
+        return self.start is not None or self.pairs is not None or self.length != 1
 
 
 METHODS: dict[str, Method] = {
     CONTROL: Method("the planned segmenter on the labelled pictures alone"),
+    "short_control": Method("the control, stopped after a third of the steps: few masks are soon learnt by heart",
+                            length=1 / 3),
     "mean_teacher": Method(
         "agrees on unlabelled pictures with the average of its own past", {"model.name": "mean_teacher"}
     ),

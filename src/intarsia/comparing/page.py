@@ -209,8 +209,10 @@ def _failures(judgement: Judgement) -> str:
 def _how(judgement: Judgement, prepared: Prepared) -> str:
     """What was alike, what was not, and what the comparison can't say."""
     asked = prepared.asked
+    others = [f"{name} {method.length:.0%} of them" for name, method in asked.methods.items() if method.length != 1]
+    but = f" ({', '.join(others)})" if others else ""
     alike = (
-        f"All trainings have the same plan, crops, augmentation and moving average, and {prepared.steps:,} steps. "
+        f"All trainings have the same plan, crops, augmentation and moving average, and {prepared.steps:,} steps{but}. "
         "For each number of labels and seed all methods keep the same masks, and fewer labels are always "
         "among more. The masks that are hidden are used for nothing but the plan's rules (crop, orientation, loss); "
         "class weights and picture statistics come from the labelled pictures of each training. Nothing is chosen "

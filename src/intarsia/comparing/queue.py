@@ -114,10 +114,10 @@ def jobs_of(prepared: Prepared) -> list[Job]:
     next, so that what is there after a while can be compared."""
     asked = prepared.asked
     return [
-        Job(method, labels, seed, prepared.steps)
+        Job(name, labels, seed, max(1, round(prepared.steps * method.length)))
         for seed in range(asked.seeds)
         for labels in asked.labels
-        for method in asked.methods
+        for name, method in asked.methods.items()
     ]
 
 
@@ -170,7 +170,8 @@ def _forecast(prepared: Prepared, out: Path, jobs: Sequence[Job]) -> Forecast:
 def _expected(prepared: Prepared, name: str) -> float:
     """Seconds of a method's training with all that comes before it, from measured steps. A generator and making pairs
     are taken to cost a training each."""
-    method, steps, measured = prepared.asked.methods[name], prepared.steps, prepared.step_seconds
+    method, measured = prepared.asked.methods[name], prepared.step_seconds
+    steps = prepared.steps * method.length
     seconds = steps * measured.get(name, math.nan)
     if method.start is not None:
         seconds += steps * measured.get(f"{name}: before", math.nan)

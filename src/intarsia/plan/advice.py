@@ -46,7 +46,7 @@ def read_advice(folder: str | Path, labels: int, classes: Sequence[str] | None =
     single = [row for row in helping if isinstance(row["settings"], dict)]
     more = ""
     if helping and helping[0] not in single[:1]:
-        more = f"; {helping[0]['method']} gained more ({_points(helping[0])}), which takes several trainings"
+        more = f"; {helping[0]['method']} gained more ({_points(helping[0])}), which settings alone can't ask for"
     if not single:
         return Advice("control", {}, f"{said}, nothing that one training can do was sure to help{more}")
     best = single[0]
