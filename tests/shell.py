@@ -24,6 +24,18 @@ TINY = {
 }  # fmt: skip
 
 
+#: kills the process after a step, before anything of it is saved
+KILL_AT = """
+import os, intarsia.training.watchers as watchers
+log = watchers.Log.__call__
+def killed(self, training, losses):
+    log(self, training, losses)
+    if training.progress.step == {step}:
+        os.kill(os.getpid(), 9)
+watchers.Log.__call__ = killed
+"""
+
+
 def options(**settings: Any) -> list[str]:
     """TINY as options of the command, with other settings: options(train__steps=4)."""
     named = TINY | {key.replace("__", "."): value for key, value in settings.items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shell import Shell, draw
+from shell import KILL_AT, Shell, draw
 from small_models import SMALL
 
 from intarsia.models import MODELS
@@ -46,18 +46,6 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def weights(room: Path, run: str) -> bytes:
     return (room / run / "weights.safetensors").read_bytes()
-
-
-#: kills the process after a step, before anything of it is saved
-KILL_AT = """
-import os, intarsia.training.watchers as watchers
-log = watchers.Log.__call__
-def killed(self, training, losses):
-    log(self, training, losses)
-    if training.progress.step == {step}:
-        os.kill(os.getpid(), 9)
-watchers.Log.__call__ = killed
-"""
 
 
 @pytest.mark.parametrize("model", COMBINED)

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from shell import Shell
+from shell import KILL_AT, Shell
 
 from intarsia.errors import UsageError
 from intarsia.fitting import fit
@@ -57,18 +57,6 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def weights(room: Path, run: str) -> bytes:
     return (room / run / "weights.safetensors").read_bytes()
-
-
-#: kills the process after a step, before anything of it is saved
-KILL_AT = """
-import os, intarsia.training.watchers as watchers
-log = watchers.Log.__call__
-def killed(self, training, losses):
-    log(self, training, losses)
-    if training.progress.step == {step}:
-        os.kill(os.getpid(), 9)
-watchers.Log.__call__ = killed
-"""
 
 
 @pytest.mark.parametrize("model", MODELS)
