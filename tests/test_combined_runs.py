@@ -55,6 +55,7 @@ def test_every_combination_trains_and_goes_on_after_a_kill_to_the_same_weights(
     done = shell.run(room, *command(model))
     assert done.code == 0, done.err
     assert "4 labelled pictures of 12" in done.out
+    assert ("nobody trained" in done.out) == (model == "frozen_features")
     assert ("2 of 12 without their masks" in done.out) == (model in TAUGHT)
     kept = tomllib.loads((room / model / "config.toml").read_text())
     assert kept["train"]["unlabelled"] == (2 if model in TAUGHT else 0)

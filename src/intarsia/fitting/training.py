@@ -170,6 +170,11 @@ def _train(run: Run, config: Config, sets: AnySets, resumed: bool, say: Say, sho
         left = start_from(model, settings.start)
         training.average.restart(model)
         say(f"started from {settings.start}" + (f", without {', '.join(left[:4])}" if left else ""))
+    elif isinstance(model, FrozenFeatures) and not getattr(model.config.segmenter, "pretrained", False):
+        say(
+            "frozen_features learns on an encoder that nobody trained; give the run to take it from as train.start, or "
+            "an encoder of timm with model.segmenter.pretrained = true."
+        )
     done = training.progress
     run.cut_metrics(done.step)
 
