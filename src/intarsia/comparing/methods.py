@@ -64,6 +64,10 @@ METHODS: dict[str, Method] = {
         {"model.name": "frozen_features"},
         start={"model.name": "segmentation_autoencoder", "model.alpha": 1.0},
     ),
+    "random_features": Method(
+        "the same classifier on an encoder that nobody trained: what of the gain is the classifier's",
+        {"model.name": "frozen_features"},
+    ),
     "vae_segmenter": Method("also a variational autoencoder of the pictures", {"model.name": "vae_segmenter"}),
     "shape_prior": Method("draws its answers towards the shapes that masks have", {"model.name": "shape_prior"}),
     "adversarial": Method("a critic tells its answers from masks", {"model.name": "adversarial"}),
