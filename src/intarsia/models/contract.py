@@ -61,32 +61,57 @@ class Model(nn.Module, ABC):
         """Called after each step with the share of the training done, in [0, 1]."""
 
 
-class SemanticConfig(ModelConfig):
-    """What every semantic model needs to know about pictures and classes."""
+class PictureConfig(ModelConfig):
+    """What every model that looks at pictures of any size needs to know about them."""
 
     channels: int = Field(3, ge=1)  # of the pictures
-    classes: int = Field(2, ge=1)  # K, background included where it is one
-    overlapping: bool = False  # True: a pixel may be of several classes (sigmoid), False: of one (softmax)
     mean: tuple[float, ...] = (0.5,)  # of the training pictures in [0, 1], one number or one a channel
     deviation: tuple[float, ...] = (0.25,)  # likewise; pictures are standardised inside the model
+
+
+class PictureModel(Model):
+    """A model that looks at pictures in [0, 1] of any size; inside, they are standardised and padded to multiples of its
+    stride."""
+
+    mean: Tensor  # (1, C, 1, 1)
+    deviation: Tensor  # (1, C, 1, 1)
+    stride: int = 32  # sides are padded to a multiple of it on the way in, and cropped on the way out
+
+    def __init__(self, config: PictureConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("mean", _per_channel(config.mean, config.channels, "mean"))
+        self.register_buffer("deviation", _per_channel(config.deviation, config.channels, "deviation"))
+
+    def standardised(self, images: Tensor) -> Tensor:
+        """Pictures (B, C, H, W) in [0, 1] as the network wants them: sides padded to multiples of the stride."""
+        x = (images - self.mean) / self.deviation
+        below, right = -x.shape[2] % self.stride, -x.shape[3] % self.stride
+        return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
+
+    def at_size(self, maps: Tensor, images: Tensor) -> Tensor:
+        """What the network gave (B, M, h, w) for the standardised pictures, at the pictures' own size (B, M, H, W)."""
+        height, width = images.shape[2:]
+        padded = torch.Size((height + -height % self.stride, width + -width % self.stride))
+        return _resized(maps, padded)[:, :, :height, :width]
+
+
+class SemanticConfig(PictureConfig):
+    """What every semantic model needs to know about pictures and classes."""
+
+    classes: int = Field(2, ge=1)  # K, background included where it is one
+    overlapping: bool = False  # True: a pixel may be of several classes (sigmoid), False: of one (softmax)
     loss: LossConfig = LossConfig()
 
 
-class SemanticModel(Model):
+class SemanticModel(PictureModel):
     """images -> a class for every pixel. A model writes `heads`; everything else is here. One that learns from more
     than labelled pixels (`models/combined/`) writes a `loss` of its own, of which `supervised` is a part."""
 
     learns_from_unlabelled: ClassVar[bool] = False  # whether `loss` learns from pictures that nobody labelled
     needs_masks: ClassVar[bool] = True  # False: it finds regions of its own in pictures, and masks are only welcome
 
-    mean: Tensor  # (1, C, 1, 1)
-    deviation: Tensor  # (1, C, 1, 1)
-    stride: int = 32  # sides are padded to a multiple of it on the way in, and cropped on the way out
-
     def __init__(self, config: SemanticConfig) -> None:
         super().__init__(config)
-        self.register_buffer("mean", _per_channel(config.mean, config.channels, "mean"))
-        self.register_buffer("deviation", _per_channel(config.deviation, config.channels, "deviation"))
         self.criterion = SegmentationLoss(config.loss, config.classes, config.overlapping)
         self.overlapping = config.overlapping
 
@@ -99,18 +124,6 @@ class SemanticModel(Model):
         """`heads` of pictures in [0, 1] of any size, each brought to the pictures' own size (B, K, H, W)."""
         x = self.standardised(images)
         return tuple(self.at_size(each, images) for each in self.heads(x, auxiliary))
-
-    def standardised(self, images: Tensor) -> Tensor:
-        """Pictures (B, C, H, W) in [0, 1] as `heads` wants them: sides padded to multiples of the stride."""
-        x = (images - self.mean) / self.deviation
-        below, right = -x.shape[2] % self.stride, -x.shape[3] % self.stride
-        return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
-
-    def at_size(self, logits: Tensor, images: Tensor) -> Tensor:
-        """What `heads` gave (B, K, h, w) for the standardised pictures, at the pictures' own size (B, K, H, W)."""
-        height, width = images.shape[2:]
-        padded = torch.Size((height + -height % self.stride, width + -width % self.stride))
-        return _resized(logits, padded)[:, :, :height, :width]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K, H, W) for pictures (B, C, H, W) in [0, 1], any H and W from 1."""

@@ -27,7 +27,7 @@ from ...records import Batch
 from ..contract import Losses
 from ..semantic import build_segmenter
 from .combination import Combination, CombinationConfig, with_mask
-from .sharing import PictureDecoder, decoded, mask_pictures, only
+from .sharing import PictureDecoder, mask_pictures, only
 
 
 class SegmentationAutoencoderConfig(CombinationConfig):
@@ -158,7 +158,8 @@ class SegmentationAutoencoder(Combination):
             halves, x = self.in_halves(), self.standardised(inputs)
             maps = halves.encoder(x)
             with torch.set_grad_enabled(learn_masks and torch.is_grad_enabled()):
-                logits = decoded(halves, [each[rows] for each in maps], x.shape, height, width)
+                results = halves.decode([each[rows] for each in maps], auxiliary=True)
+                logits = tuple(halves.at_size(each, images) for each in results)
             answer = self.picture([each[rest] for each in maps])[:, :, :height, :width]
         with torch.autocast(batch.images.device.type, enabled=False):
             difference = answer.float() - (images - self.mean) / self.deviation

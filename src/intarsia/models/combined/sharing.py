@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ...networks.blocks import doubled
 from ...records import Batch
-from ..contract import EncoderDecoder
 from .combination import with_mask
 
 WIDEST = 4  # times the width that is counted at full size; deeper maps get no more channels
@@ -91,14 +90,3 @@ def only(batch: Batch, numbers: Tensor) -> Batch:
     chosen = torch.zeros(len(batch), dtype=torch.bool, device=numbers.device)
     chosen[numbers] = True
     return batch.select(chosen)
-
-
-def decoded(
-    segmenter: EncoderDecoder, maps: Sequence[Tensor], padded: torch.Size, height: int, width: int
-) -> tuple[Tensor, ...]:
-    """Logits (B, K, height, width), deep supervision's after the answer's, for the encoder's maps of pictures that
-    were padded to that shape (B, C, H, W)."""
-    logits = segmenter.decode(maps, auxiliary=True)
-    size = padded[2:]
-    full = (x if x.shape[2:] == size else F.interpolate(x, size=size, mode="bilinear") for x in logits)
-    return tuple(x[:, :, :height, :width] for x in full)

@@ -23,7 +23,7 @@ from ...losses.variational import gaussian_kl
 from ...records import Batch
 from ..contract import Losses
 from .combination import Combination, CombinationConfig
-from .sharing import PictureDecoder, decoded, mask_pictures, only
+from .sharing import PictureDecoder, mask_pictures, only
 
 LEAST = -6.0  # log of the smallest deviation of the decoder, softly (Rybkin et al.)
 
@@ -66,7 +66,8 @@ class VAESegmenter(Combination):
         masked = only(batch, numbers)
         halves, x = self.in_halves(), self.standardised(batch.images)
         maps = halves.encoder(x)
-        terms = self.judged(decoded(halves, [each[numbers] for each in maps], x.shape, height, width), masked)
+        results = halves.decode([each[numbers] for each in maps], auxiliary=True)
+        terms = self.judged([halves.at_size(each, masked.images) for each in results], masked)
 
         mean, log_variance = self.posterior(maps[-1]).float().chunk(2, dim=1)  # B Z h w
         z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
