@@ -75,11 +75,38 @@ def default_colours(count: int) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Instances:
-    """The N objects of one picture, best score first where there are scores."""
+    """The N objects of one picture, best score first where there are scores. Class 0 is the background, so that objects
+    are of class 1..K-1 of the list of classes."""
 
-    label_image: np.ndarray  # (H, W) int32, 0 = background, 1..N = the objects
-    classes: np.ndarray  # (N,) int16
+    label_image: np.ndarray  # (H, W) int32, 0 = background, 1..N = the objects, IGNORE where nobody knows
+    classes: np.ndarray  # (N,) int16, 1..K-1
     scores: np.ndarray | None = None  # (N,) float32 in [0, 1]; None for ground truth
+    #: (N,) arrays (R,) int64: pixels outside, inside, outside, ... column by column, as in COCO, of each whole object,
+    #: where objects overlap; None: the label image shows each whole
+    runs: tuple[np.ndarray, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def mask(self) -> Mask:
+        """(H, W) int16: the class of each pixel's object, 0 where there is none, IGNORE where nobody knows."""
+        of_number = np.concatenate([[0], self.classes, [IGNORE]]).astype(np.int16)  # -1 finds the last
+        return of_number[self.label_image]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """N objects of one picture that were found one by one, and may overlap; nothing is a mask of the whole picture."""
+
+    size: tuple[int, int]  # height and width of the picture, pixels
+    boxes: np.ndarray  # (N, 4) int64: left, top, right, bottom in pixels; right and bottom are outside; in the picture
+    classes: np.ndarray  # (N,) int16, 1..K-1
+    scores: np.ndarray  # (N,) float32 in [0, 1]
+    masks: tuple[np.ndarray, ...]  # (N,) arrays (bottom - top, right - left) bool: where in its box the object is
+
+    def __len__(self) -> int:
+        return len(self.boxes)
 
 
 @dataclass(frozen=True)
@@ -96,7 +123,7 @@ class Sample:
 
     @property
     def labelled(self) -> bool:
-        return self.mask is not None or self.labels is not None
+        return self.mask is not None or self.labels is not None or self.instances is not None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -117,6 +144,8 @@ class Batch:
     labelled: Tensor | None = None  # (B,) bool: which pictures have a mask
     categories: Tensor | None = None  # (B,) int64: what each picture as a whole shows, or IGNORE
     names: tuple[str, ...] = ()
+    objects: Tensor | None = None  # (B, H, W) int64: label images, 0 = background, 1..N = objects, IGNORE = unknown
+    object_classes: tuple[Tensor, ...] = ()  # B of (N,) int64: the class of each object, 1..K-1
 
     def __len__(self) -> int:
         return len(self.images)
@@ -124,15 +153,18 @@ class Batch:
     def select(self, which: Tensor) -> Batch:
         """Those of the pictures for which `which` (B,) bool is True, in their order."""
         numbers = which.nonzero().flatten()
-        parts = (self.masks, self.labels, self.labelled, self.categories)
-        masks, labels, labelled, categories = (None if part is None else part[numbers] for part in parts)
+        parts = (self.masks, self.labels, self.labelled, self.categories, self.objects)
+        masks, labels, labelled, categories, objects = (None if part is None else part[numbers] for part in parts)
         names = tuple(self.names[number] for number in numbers.tolist()) if self.names else ()
-        return Batch(self.images[numbers], masks, labels, labelled, categories, names)
+        classes = tuple(self.object_classes[number] for number in numbers.tolist()) if self.object_classes else ()
+        return Batch(self.images[numbers], masks, labels, labelled, categories, names, objects, classes)
 
     def to(self, device: torch.device | str) -> Batch:
         moved: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
+            if each.name == "object_classes":
+                value = tuple(classes.to(device, non_blocking=True) for classes in value)
             moved[each.name] = value.to(device, non_blocking=True) if hasattr(value, "to") else value
         return replace(self, **moved)
 
@@ -187,6 +219,48 @@ class Prediction:
         from .drawing import write_mask
 
         return write_mask(Path(path), self.mask, self.classes)
+
+    def _repr_png_(self) -> bytes:
+        from .drawing import encode_png
+
+        return encode_png(self.overlay())
+
+
+@dataclass(frozen=True)
+class ObjectPrediction:
+    """The objects of one picture, at the picture's own size. It can draw and save itself."""
+
+    name: str
+    image: Image = field(repr=False)
+    classes: Classes = field(repr=False)  # the background first
+    instances: Instances = field(repr=False)
+
+    def __len__(self) -> int:
+        """How many objects there are."""
+        return len(self.instances)
+
+    @cached_property
+    def mask(self) -> Mask:
+        """(H, W) int16: the class of each pixel's object, 0 where there is none."""
+        return self.instances.mask
+
+    def count(self) -> dict[str, int]:
+        """How many objects there are of each class."""
+        counts = np.bincount(self.instances.classes, minlength=len(self.classes))
+        return {name: int(counts[number]) for number, name in enumerate(self.classes.names) if number > 0}
+
+    def overlay(self, opacity: float = 0.35) -> np.ndarray:
+        """(H, W, 3) uint8: the picture with each object outlined and tinted in a colour of its own."""
+        from .drawing import object_overlay
+
+        return object_overlay(self.image, self.instances.label_image, opacity)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the label image as PNG or TIFF, 0 = background: 16 bits up to 65535 objects, 32 (TIFF) beyond. Returns
+        the path."""
+        from .drawing import write_label_image
+
+        return write_label_image(Path(path), self.instances.label_image)
 
     def _repr_png_(self) -> bytes:
         from .drawing import encode_png

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ..records import IGNORE, Image, Sample
+from ..records import IGNORE, Image, Instances, Sample
+from .objects import laid_over, numbered
 
 Range = tuple[float, float]
 Pixels = Annotated[int, Field(ge=1)]
@@ -77,7 +78,8 @@ class AugmentConfig(BaseModel):
 def augment(
     sample: Sample, config: AugmentConfig, generator: np.random.Generator, rarity: np.ndarray | None = None
 ) -> Sample:
-    """The sample as a random crop of `config.crop` pixels with its mask or labels; instances and raters are left out.
+    """The sample as a random crop of `config.crop` pixels with its mask, labels or instances; raters are left out.
+    Instances are numbered anew, and the mask follows from them.
 
     `rarity` (K,) are the odds of each class to be the centre of a rare crop; None: all classes alike.
     What lies outside the picture is mirrored in the picture and IGNORE in the mask.
@@ -85,6 +87,10 @@ def augment(
     if config.rater == "random" and sample.raters:  # no number is drawn otherwise: old runs see the crops they saw
         sample = replace(sample, mask=sample.raters[int(generator.integers(len(sample.raters)))])
     matrix = _affine(sample, config, generator, rarity)
+    instances = None
+    if sample.instances is not None:
+        instances = warp_objects(sample.instances, matrix, config.crop)
+        sample = replace(sample, mask=None)
     image, mask, labels = warp(sample, matrix, config.crop)
     image = _recolour(image, config, generator)
     if generator.random() < config.blur:
@@ -93,7 +99,8 @@ def augment(
         image = _noisy(image, config.noise_deviation, generator)
     if generator.random() < config.cutout:
         image = _cut_out(image, generator)
-    return Sample(sample.name, image, mask, labels, category=sample.category)
+    mask = mask if instances is None else instances.mask
+    return Sample(sample.name, image, mask, labels, instances, category=sample.category)
 
 
 def mix(samples: Sequence[Sample], config: AugmentConfig, generator: np.random.Generator) -> list[Sample]:
@@ -111,7 +118,10 @@ def mix(samples: Sequence[Sample], config: AugmentConfig, generator: np.random.G
             continue
         region = _rectangle(taker.size, generator) if config.mix == "cutmix" else _half_the_classes(giver, generator)
         image = np.where(region[..., None], giver.image, taker.image)
-        if taker.mask is not None and giver.mask is not None:
+        if taker.instances is not None and giver.instances is not None:
+            instances = laid_over(taker.instances, giver.instances, region)
+            mixed.append(replace(taker, image=image, mask=instances.mask, instances=instances))
+        elif taker.mask is not None and giver.mask is not None:
             mixed.append(replace(taker, image=image, mask=np.where(region, giver.mask, taker.mask)))
         elif taker.labels is not None and giver.labels is not None:
             mixed.append(replace(taker, image=image, labels=np.where(region, giver.labels, taker.labels)))
@@ -188,7 +198,7 @@ def warp(
     sample's, in OpenCV's coordinates of pixel centres; outside, the picture is mirrored and the rest is IGNORE."""
     flags = cv2.WARP_INVERSE_MAP
     height, width = size
-    rows, columns = _seen(sample, matrix, size)  # all that matters: OpenCV takes no side above 32,766
+    rows, columns = _seen(sample.size, matrix, size)  # all that matters: OpenCV takes no side above 32,766
     matrix = matrix - [[0, 0, columns.start], [0, 0, rows.start]]
     picture = sample.image[rows, columns]
 
@@ -214,11 +224,24 @@ def warp(
     return image, mask, labels.astype(np.int8)
 
 
-def _seen(sample: Sample, matrix: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
-    """The rows and columns of the picture that a crop shows, or shows mirrored."""
+def warp_objects(instances: Instances, matrix: np.ndarray, size: tuple[int, int]) -> Instances:
+    """The objects as `warp` shows their picture: numbered anew, IGNORE outside; each pixel is the nearest one's."""
+    rows, columns = _seen(instances.label_image.shape[:2], matrix, size)
+    matrix = matrix - [[0, 0, columns.start], [0, 0, rows.start]]
+    numbers = instances.label_image[rows, columns].astype(np.float32)  # exact to 2**24; OpenCV warps no int32
+    height, width = size
+    moved = cv2.warpAffine(
+        numbers, matrix, (width, height), flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=IGNORE,
+    )  # fmt: skip
+    return numbered(moved.astype(np.int32), instances.classes)
+
+
+def _seen(picture: tuple[int, ...], matrix: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
+    """The rows and columns of a picture of that height and width that a crop shows, or shows mirrored."""
     corners = matrix @ [[0, size[1], 0, size[1]], [0, 0, size[0], size[0]], [1, 1, 1, 1]]  # x above y
     found = []
-    for side, places in zip(sample.size, corners[::-1], strict=True):
+    for side, places in zip(picture, corners[::-1], strict=True):
         low, high = math.floor(places.min()) - 2, math.ceil(places.max()) + 2
         low, high = min(low, 2 * side - high), max(high, -low)  # what lies beyond a border is mirrored in it
         found.append(slice(min(max(low, 0), side - 1), max(min(high, side), 1)))

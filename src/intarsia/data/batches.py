@@ -53,7 +53,8 @@ class Cached:
         if index in self.kept:
             return self.kept[index]
         sample = self.samples[index]
-        arrays = (sample.image, sample.mask, sample.labels, *sample.raters)
+        objects = None if sample.instances is None else sample.instances.label_image
+        arrays = (sample.image, sample.mask, sample.labels, objects, *sample.raters)
         size = sum(a.nbytes for a in arrays if a is not None)
         with self.counting:
             if index not in self.kept and size <= self.left:
@@ -203,7 +204,23 @@ def collate(samples: Sequence[Sample], memory_format: torch.memory_format = torc
         blank = np.full(samples[0].size, IGNORE, np.int16)
         masks = np.stack([blank if sample.mask is None else sample.mask for sample in samples])
         long = torch.from_numpy(masks).long()
-    return Batch(images, masks=long, labelled=labelled, categories=categories, names=names)
+    objects, classes = _objects(samples)
+    return Batch(
+        images, masks=long, labelled=labelled, categories=categories, names=names, objects=objects,
+        object_classes=classes,
+    )  # fmt: skip
+
+
+def _objects(samples: Sequence[Sample]) -> tuple[torch.Tensor | None, tuple[torch.Tensor, ...]]:
+    """(B, H, W) int64 label images, of IGNORE where a sample has none, and the classes of each one's objects; nothing
+    where no sample has any."""
+    if all(sample.instances is None for sample in samples):
+        return None, ()
+    blank, nothing = np.full(samples[0].size, IGNORE, np.int32), np.zeros(0, np.int16)
+    found = [(blank, nothing) if (each := sample.instances) is None else (each.label_image, each.classes)
+             for sample in samples]  # fmt: skip
+    images = torch.from_numpy(np.stack([image for image, _ in found])).long()
+    return images, tuple(torch.from_numpy(classes.astype(np.int64)) for _, classes in found)
 
 
 def to_tensor(sample: Sample) -> torch.Tensor:

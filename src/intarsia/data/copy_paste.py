@@ -3,9 +3,8 @@
 Ghiasi, Cui, Srinivas, Qian, Lin, Cubuk, Le, Zoph: Simple Copy-Paste is a Strong Data Augmentation Method for Instance
 Segmentation, 2021, https://arxiv.org/abs/2012.07177
 
-Where we differ: masks of classes have no objects, so that a connected region of a class takes an object's place; its
-class is drawn by rarity, where the paper takes any objects; it keeps about its size and its place, since what stands on
-the pavement seldom flies; and never is it so large that it hides most of a picture.
+Where we differ: where masks have no objects, a connected region of a class takes an object's place; its class is drawn by rarity, where the paper takes any objects; it keeps about its size and its place, since what stands
+on the pavement seldom flies; and never is it so large that it hides most of a picture.
 """
 
 from __future__ import annotations
@@ -17,9 +16,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
-from ..records import IGNORE, Sample
+from ..records import IGNORE, Instances, Sample
 from .augment import AugmentConfig, warp
+from .objects import laid_over
 
 SMALLEST = 4  # pixels of a region
 LARGEST = 0.25  # share of the picture: a region, not a background
@@ -49,7 +50,8 @@ def copy_paste(
 
     @cache
     def regions(number: int, kind: int) -> tuple[Region, ...]:
-        return _regions(_plane(samples[number], kind))
+        instances = samples[number].instances
+        return _regions(_plane(samples[number], kind)) if instances is None else _objects(instances, kind)
 
     shown = {number: _present(samples[number]) for number in labelled}
     result = list(samples)
@@ -103,6 +105,18 @@ def _regions(plane: np.ndarray) -> tuple[Region, ...]:
     return tuple(found)
 
 
+def _objects(instances: Instances, kind: int) -> tuple[Region, ...]:
+    """Likewise the objects of a class."""
+    found = []
+    for number, box in enumerate(find_objects(np.maximum(instances.label_image, 0)), start=1):
+        if box is None or instances.classes[number - 1] != kind or kind == 0:
+            continue
+        pixels = instances.label_image == number
+        if SMALLEST <= pixels.sum() <= LARGEST * pixels.size:
+            found.append(Region(pixels, np.array([(box[1].start + box[1].stop) / 2, (box[0].start + box[0].stop) / 2])))
+    return tuple(found)
+
+
 def _alike(one: Sample, other: Sample) -> bool:
     same = one.size == other.size and one.image.dtype == other.image.dtype
     return same and one.image.shape[2] == other.image.shape[2] and (one.mask is None) == (other.mask is None)
@@ -136,5 +150,9 @@ def _pasted(
         blended = blended.round().astype(taker.image.dtype)
     if taker.labels is not None:
         return replace(taker, image=blended, labels=np.where(inside, moved[:-1], taker.labels))
+    if taker.instances is not None:
+        one = Instances(inside.astype(np.int32), np.array([kind], np.int16))
+        instances = laid_over(taker.instances, one, inside)
+        return replace(taker, image=blended, mask=instances.mask, instances=instances)
     assert taker.mask is not None
     return replace(taker, image=blended, mask=np.where(inside, np.int16(kind), taker.mask))

@@ -1,4 +1,4 @@
-"""Objects as three classes, which any segmenter can learn, and back: background, inside, border.
+"""Objects as numbers in a label image, and as three classes, which any segmenter can learn: background, inside, border.
 
 The border keeps neighbours apart: without it two that touch would be one. Caicedo et al.: Evaluation of Deep Learning
 Strategies for Nucleus Segmentation in Fluorescence Images, Cytometry A 2019, https://doi.org/10.1002/cyto.a.23863; it
@@ -14,11 +14,30 @@ from skimage.measure import label
 from skimage.segmentation import expand_labels, find_boundaries
 
 from ..errors import DataError
-from ..records import IGNORE, Classes
+from ..records import IGNORE, Classes, Instances
 
 BACKGROUND, INSIDE, BORDER = 0, 1, 2
 THREE_CLASSES = Classes(("background", "inside", "border"), ((0, 0, 0), (60, 180, 75), (230, 60, 60)))
 WIDTH = 1.5  # pixels that `objects_of` grows: the border's one, also across corners
+
+
+def numbered(label_image: np.ndarray, classes: np.ndarray, smallest: int = 1) -> Instances:
+    """The objects that a label image (H, W) shows, numbered 1..N in the order of their numbers there, and without
+    those of fewer than `smallest` pixels.
+
+    classes: (M,) of object 1..M; numbers above M must not occur. IGNORE stays.
+    """
+    counts = np.bincount(np.maximum(label_image, 0).ravel(), minlength=len(classes) + 1)
+    kept = counts >= max(1, smallest)
+    kept[0] = False
+    table = np.append(np.where(kept, np.cumsum(kept), 0), IGNORE).astype(np.int32)  # IGNORE, as -1, finds the last
+    return Instances(table[label_image], np.asarray(classes)[kept[1:]].astype(np.int16))
+
+
+def laid_over(lower: Instances, upper: Instances, where: np.ndarray) -> Instances:
+    """Two pictures' objects in one: `upper` where (H, W) bool is True, `lower` elsewhere; what is hidden is gone."""
+    shifted = np.where(upper.label_image > 0, upper.label_image + len(lower), upper.label_image)
+    return numbered(np.where(where, shifted, lower.label_image), np.concatenate([lower.classes, upper.classes]))
 
 
 def three_classes(label_image: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..losses import LossConfig, SegmentationLoss
 from ..networks.encoders import Encoder
-from ..records import Batch
+from ..records import Batch, Instances
 
 Losses = dict[str, Tensor]
 
@@ -70,8 +70,7 @@ class PictureConfig(ModelConfig):
 
 
 class PictureModel(Model):
-    """A model that looks at pictures in [0, 1] of any size; inside, they are standardised and padded to multiples of its
-    stride."""
+    """A model that looks at pictures in [0, 1] of any size. Inside, they are standardised, and padded to its stride."""
 
     mean: Tensor  # (1, C, 1, 1)
     deviation: Tensor  # (1, C, 1, 1)
@@ -182,6 +181,47 @@ class Ambiguous(SemanticModel):
         noise = torch.randn(count, *mean.shape, generator=generator).to(mean)
         logits = self.answers(images, mean + (log_variance / 2).exp() * noise)
         return logits.sigmoid() if self.overlapping else logits.softmax(dim=2)
+
+
+class InstanceConfig(PictureConfig):
+    """What every model of objects needs to know about pictures and classes."""
+
+    classes: int = Field(2, ge=2)  # K, the background among them, which is class 0: objects are of class 1..K-1
+
+
+Answer = TypeVar("Answer")
+
+
+class InstanceModel(PictureModel, Generic[Answer]):
+    """images -> objects, in two steps: `answers` asks the network, `objects` makes objects of what it says, by a few
+    thresholds that are tuned on validation pictures and kept with the run.
+
+    What the network says of a picture (an `Answer`) is either maps, an array (M, H, W) float32, of which those of tiles
+    can be blended; or `Detections`, of which those of tiles can be joined. So a picture in tiles gives one answer, and
+    objects are made of that.
+    """
+
+    learns_from_unlabelled: ClassVar[bool] = False  # whether `loss` can learn from pictures that nobody labelled
+    #: for each threshold the values that are tried, the one to begin with first
+    candidates: ClassVar[Mapping[str, tuple[float, ...]]]
+
+    def __init__(self, config: InstanceConfig) -> None:
+        super().__init__(config)
+        self.classes = config.classes
+        self.thresholds: dict[str, float] = {name: values[0] for name, values in self.candidates.items()}
+
+    @abstractmethod
+    def answers(self, images: Tensor) -> Sequence[Answer]:
+        """What the network says of each of the pictures (B, C, H, W) in [0, 1], any H and W from 1; no gradients."""
+
+    @abstractmethod
+    def objects(self, answer: Answer, thresholds: Mapping[str, float] | None = None) -> Instances:
+        """The objects of one picture, best score first; thresholds: those to take in place of the model's own."""
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> tuple[Instances, ...]:
+        """The objects of each of the pictures (B, C, H, W) in [0, 1]."""
+        return tuple(self.objects(answer) for answer in self.answers(images))
 
 
 class GenerativeConfig(ModelConfig):
