@@ -3,8 +3,9 @@
 Ghiasi, Cui, Srinivas, Qian, Lin, Cubuk, Le, Zoph: Simple Copy-Paste is a Strong Data Augmentation Method for Instance
 Segmentation, 2021, https://arxiv.org/abs/2012.07177
 
-Where we differ: where masks have no objects, a connected region of a class takes an object's place; its class is drawn by rarity, where the paper takes any objects; it keeps about its size and its place, since what stands
-on the pavement seldom flies; and never is it so large that it hides most of a picture.
+Where we differ: where masks have no objects, a connected region of a class takes an object's place; its class is drawn
+by rarity, where the paper takes any objects; it keeps about its size and its place, since what stands on the pavement
+seldom flies; and never is it so large that it hides most of a picture.
 """
 
 from __future__ import annotations
