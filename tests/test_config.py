@@ -67,6 +67,7 @@ def test_a_misspelt_model_names_the_nearest() -> None:
         ("train.optimizer", "adan", "train.optimizer = 'adan': input should be 'sgd', 'momentum'"),
         ("train.steps", "many", "train.steps = 'many'"),
         ("train.learning_rate", "nan", "train.learning_rate"),
+        ("model", '{name = "instance_segnet", unit = inf}', "model.unit"),
         ("train.betas", "[0.9, 1.0]", "train.betas"),
         ("model.loss.terms.dcie", "1", "model.loss.terms.dcie = 'dcie': input should be 'cross_entropy', 'focal', "),
         ("augment.scale", "[2.0, 1.0]", "the smallest factor comes first: [1, 2]."),

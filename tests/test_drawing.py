@@ -20,6 +20,7 @@ from intarsia.drawing import (
     file_names,
     grid,
     legend,
+    object_error_picture,
     overlay,
     to_rgb8,
     write_grey16,
@@ -210,3 +211,26 @@ def test_a_prediction_draws_and_saves_itself(tmp_path: Path) -> None:
     assert prediction.overlay().shape == (8, 9, 3)
     assert decoded(prediction._repr_png_()).shape == (8, 9, 3)
     assert np.array_equal(np.asarray(PillowImage.open(prediction.save(tmp_path / "p.png"))), prediction.mask)
+
+
+def test_errors_with_objects_are_drawn_in_their_colours() -> None:
+    """From the left: found, missed, split in two, two merged, invented, unknown."""
+    true, predicted = np.zeros((9, 60), np.int32), np.zeros((9, 60), np.int32)
+    for number, (start, stop) in enumerate(((0, 8), (10, 18), (20, 28), (30, 35), (35, 40)), start=1):
+        true[:, start:stop] = number
+    for number, (start, stop) in enumerate(((0, 8), (20, 24), (24, 28), (30, 40), (42, 48)), start=1):
+        predicted[:, start:stop] = number
+    true[:, 50:] = IGNORE
+    errors = {"missed": [2], "split": [3], "merged": [4], "invented": [5]}
+    grey = np.full((9, 60, 1), 100, np.uint8)
+    drawn = object_error_picture(grey, true, predicted, {kind: np.array(each) for kind, each in errors.items()})
+    middle = drawn[4].astype(int)
+    assert (middle[7] == 235).all() and (middle[3] == 60).all(), "found: an outline on the dimmed picture"
+    places = {"missed": 13, "split": 21, "merged": 32, "invented": 44}
+    for kind, place in places.items():
+        assert np.abs(middle[place] - (0.3 * 60 + 0.7 * np.array(drawing.ERROR_COLOURS[kind]))).max() <= 1, kind
+    assert (middle[[23, 24, 34, 35]] == 255).all(), "where it was split, and where it should have been"
+    assert tuple(middle[10]) == drawing.MISSED and tuple(middle[30]) == drawing.MERGED
+    assert np.isin(middle[50:], (60, 160)).all()
+    with pytest.raises(DataError, match="one size"):
+        object_error_picture(grey, true[:, 1:], predicted, {})

@@ -134,10 +134,10 @@ def _literal(value: ast.expr, toml: bool) -> str:
 def command(name: str) -> str:
     """The usage of a command, its sentence, and a table of its arguments and options."""
     from intarsia.cli import app as shell
-    from intarsia.cli import classical, compare, generative, pairs, unsupervised
+    from intarsia.cli import classical, compare, convert, export, generative, pairs, unsupervised
 
     word = name.split()[-1].replace("-", "_")
-    rooms = (shell, generative, classical, unsupervised, pairs, compare)
+    rooms = (shell, generative, classical, unsupervised, pairs, compare, convert, export)
     function = next(each for room in rooms if callable(each := getattr(room, word, None)))
     hints = typing.get_type_hints(function, include_extras=True)
     usage, rows = [], []

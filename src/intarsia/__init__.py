@@ -24,12 +24,16 @@ _HOMES = {
     "studio": "api",
     "check_folder": "data.check",
     "open_folder": "data.folder",
+    "objects_from_masks": "data.object_masks",
     "Config": "config",
     "read_config": "config",
     "Predictor": "inference.predictor",
     "Studio": "inference.studio",
     "predict_files": "inference.folder",
+    "ObjectPredictor": "inference.objects",
+    "predict_objects": "inference.object_folder",
     "Prediction": "records",
+    "ObjectPrediction": "records",
     "Sample": "records",
     "Classes": "records",
     "IntarsiaError": "errors",
@@ -44,12 +48,16 @@ if TYPE_CHECKING:
     from .config import read_config as read_config
     from .data.check import check_folder as check_folder
     from .data.folder import open_folder as open_folder
+    from .data.object_masks import objects_from_masks as objects_from_masks
     from .errors import IntarsiaError as IntarsiaError
     from .fitting import fit as fit
     from .inference.folder import predict_files as predict_files
+    from .inference.object_folder import predict_objects as predict_objects
+    from .inference.objects import ObjectPredictor as ObjectPredictor
     from .inference.predictor import Predictor as Predictor
     from .inference.studio import Studio as Studio
     from .records import Classes as Classes
+    from .records import ObjectPrediction as ObjectPrediction
     from .records import Prediction as Prediction
     from .records import Sample as Sample
 

@@ -12,20 +12,22 @@ import numpy as np
 
 from .config import Config, validate
 from .data.batches import Samples
-from .data.folder import CLASSES_FILE, open_folder
+from .data.folder import CLASSES_FILE, Folder, open_folder
 from .data.read import LIMIT_PIXELS
 from .data.sets import Readable
 from .errors import DataError, UsageError
 from .files import write_atomically
 from .fitting import Array, generators, open_for, open_sets_for
+from .inference.objects import ObjectPredictor
 from .inference.predictor import Predictor
 from .inference.studio import Studio
 from .metrics.ambiguity import ANSWERS
 from .models import MODELS
-from .models.contract import Ambiguous, Draws, GenerativeModel, SemanticModel
-from .records import Prediction, Sample
-from .report.data import GenerativeReportData, ReportData, read_samples
+from .models.contract import Ambiguous, Draws, GenerativeModel, InstanceModel, SemanticModel
+from .records import Classes, Prediction, Sample
+from .report.data import GenerativeReportData, ObjectReportData, ReportData, read_samples
 from .report.generative import write_generative_report
+from .report.objects import write_object_report
 from .report.page import write_report
 from .runs import Run, Which
 from .training.evaluation import Evaluation, fitted_temperature
@@ -33,22 +35,33 @@ from .training.evaluation import evaluate as evaluate_samples
 from .training.features import extractor_of
 from .training.generation import GenerativeEvaluation, examine
 from .training.machine import choose_device, describe, tune_allocator
+from .training.object_evaluation import NAMELESS, ObjectEvaluation, evaluate_objects
 
 Split = Literal["train", "validation", "test"]
 
 
 def load(
     run: str | Path, *, weights: Which = "best", device: Literal["auto", "cpu", "cuda"] = "auto", **options: Any
-) -> Predictor:
+) -> Predictor | ObjectPredictor:
     """A predictor for a finished (or still training) run: `load("runs/cells").predict("cell.png").overlay()`.
 
-    weights: "best" on validation, or "last". options: those of `Predictor`: tile, overlap, flips, scales, limit.
-    The temperature that `evaluate` fitted on validation pictures is applied. Raises UsageError for what is no run.
+    weights: "best" on validation, or "last". options: those of `Predictor`: tile, overlap, flips, scales, limit; for a
+    run of a model of objects those of `ObjectPredictor`: tile, overlap, flips, limit, thresholds.
+    What was tuned on validation pictures is applied: the temperature that `evaluate` fitted, the thresholds that `fit`
+    found. Raises UsageError for what is no run.
     """
     if weights not in ("best", "last"):
         raise UsageError(f"weights = {weights!r}; choose best or last.")
     source = Run(run)
     model = source.load_model(weights)
+    if isinstance(model, InstanceModel):
+        surplus = [name for name in ("scales", "temperature") if name in options]
+        if surplus:
+            raise UsageError(
+                f"{source.folder} holds a model of objects, which has no {' and no '.join(surplus)}; leave that out."
+            )
+        tune_allocator()
+        return ObjectPredictor(model, source.classes(), device=device, **options)
     if not isinstance(model, SemanticModel):
         raise UsageError(
             f"{source.folder} holds a generative model, which does not segment; open it with intarsia.studio, or use "
@@ -88,7 +101,7 @@ def studio(
 class Evaluated:
     """What `evaluate` found, and where it was written."""
 
-    evaluation: Evaluation | GenerativeEvaluation = field(repr=False)
+    evaluation: Evaluation | GenerativeEvaluation | ObjectEvaluation = field(repr=False)
     split: str
     pictures: int
     report: Path
@@ -113,8 +126,9 @@ def evaluate(
     is given, as a list or a file with one name a line. On the validation part the temperature is fitted and kept with
     the run, for `load` and for scores on other pictures; its own scores are without it.
 
-    Of a generative model the pictures need no labels, and `folder` may be a file of many or an array. Raises
-    UsageError, DataError.
+    Of a generative model the pictures need no labels, and `folder` may be a file of many or an array. Of a model of
+    objects the folder's classes may differ from the run's where one of the two has a single class of objects: then all
+    objects are compared without their classes, and the evaluation's remarks say so. Raises UsageError, DataError.
     """
     source = Run(run)
     config = validate(source.read_config(), str(source.config_path))
@@ -124,8 +138,11 @@ def evaluate(
         return _evaluate_generative(source, config, folder, split, weights, device, progress)
     if isinstance(folder, np.ndarray):
         raise UsageError(f"{source.folder} holds a segmenter, which is measured on a folder of pictures and masks.")
+    if issubclass(MODELS[config.model.name], InstanceModel):
+        return _evaluate_objects(source, config, folder, split, names, flips, weights, device, progress)
     samples, label = _samples(source, config, folder, split, names)
     predictor = load(run, weights=weights, device=device, flips=flips, temperature=1.0)
+    assert isinstance(predictor, Predictor)
     classes = source.classes()
 
     def answer(sample: Sample) -> Prediction:
@@ -145,21 +162,69 @@ def evaluate(
         temperature=None if own else source.temperature(),
         several=several if isinstance(predictor.model, Ambiguous) else None,
     )
-    rows = source.read_metrics()
-    data = ReportData(
-        name=source.name,
-        classes=source.classes(),
-        config_text=source.config_path.read_text(encoding="utf-8"),
-        rows=rows,
-        evaluation=evaluation,
-        split=label,
-        counts={key: value for key, value in source.read_data().items() if isinstance(value, int)},
-        seconds=max((row.get("time", 0.0) for row in rows), default=None),
-        device=describe(predictor.device.type),
-    )
     write_atomically(source.evaluation_path, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
-    report = write_report(source.report_path, data)
+    told = _told_of(source, label, predictor.device.type)
+    report = write_report(source.report_path, ReportData(classes=classes, evaluation=evaluation, **told))
     return Evaluated(evaluation, label, evaluation.pictures, report)
+
+
+def _evaluate_objects(
+    run: Run,
+    config: Config,
+    folder: str | Path | None,
+    split: str | None,
+    names: str | Path | Sequence[str] | None,
+    flips: bool,
+    weights: Which,
+    device: Literal["auto", "cpu", "cuda"],
+    progress: Callable[[int, int], None] | None,
+) -> Evaluated:
+    samples, label = _samples(run, config, folder, split, names, objects=True)
+    predictor = load(run.folder, weights=weights, device=device, flips=flips)
+    assert isinstance(predictor, ObjectPredictor)
+    classes, remarks = _common_classes(run.classes(), samples.folder.classes)
+    tuned = run.thresholds()
+    if label == "validation" and tuned:
+        remarks.append(
+            "The thresholds that make objects were tuned on these pictures, which flatters the scores a little; other "
+            "pictures tell more."
+        )
+    evaluation = evaluate_objects(
+        lambda sample: predictor.predict(sample.image, sample.name),
+        _counted(samples, progress),
+        classes,
+        remarks=tuple(remarks),
+    )
+    write_atomically(run.evaluation_path, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
+    told = _told_of(run, label, predictor.device.type)
+    report = write_object_report(
+        run.report_path, ObjectReportData(classes=classes, evaluation=evaluation, thresholds=tuned, **told)
+    )
+    return Evaluated(evaluation, label, evaluation.pictures, report)
+
+
+def _told_of(run: Run, label: str, device: str) -> dict[str, Any]:
+    """What every report says of its run."""
+    rows = run.read_metrics()
+    return {
+        "name": run.name,
+        "config_text": run.config_path.read_text(encoding="utf-8"),
+        "rows": rows,
+        "split": label,
+        "counts": {key: value for key, value in run.read_data().items() if isinstance(value, int)},
+        "seconds": max((row.get("time", 0.0) for row in rows), default=None),
+        "device": describe(device),
+    }
+
+
+def _common_classes(ours: Classes, theirs: Classes) -> tuple[Classes, list[str]]:
+    """The classes by which the run's objects and the folder's are compared, and what is to be said about that."""
+    if ours.names == theirs.names:
+        return ours, []
+    told = [", ".join(each.names[1:]) for each in (ours, theirs)]
+    return NAMELESS, [
+        f"The run tells objects as {told[0]}, the pictures as {told[1]}: all are compared without their classes."
+    ]
 
 
 def _evaluate_generative(
@@ -190,20 +255,11 @@ def _evaluate_generative(
             progress(done, of)
 
     evaluation = examine(model, train, held_back, extractor=extractor, seed=config.seed, device=place, progress=told)
-    rows = run.read_metrics()
     write_atomically(run.evaluation_path, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
     report = write_generative_report(
         run.report_path,
         GenerativeReportData(
-            name=run.name,
-            evaluation=evaluation,
-            config_text=run.config_path.read_text(encoding="utf-8"),
-            rows=rows,
-            split=label,
-            counts={key: value for key, value in run.read_data().items() if isinstance(value, int)},
-            seconds=max((row.get("time", 0.0) for row in rows), default=None),
-            device=describe(place),
-            samples=read_samples(run.samples_path),
+            evaluation=evaluation, samples=read_samples(run.samples_path), **_told_of(run, label, place)
         ),
     )
     return Evaluated(evaluation, label, len(held_back), report)
@@ -239,7 +295,12 @@ def _counted(samples: Readable, progress: Callable[[int, int], None] | None) -> 
 
 
 def _samples(
-    run: Run, config: Config, folder: str | Path | None, split: str | None, names: str | Path | Sequence[str] | None
+    run: Run,
+    config: Config,
+    folder: str | Path | None,
+    split: str | None,
+    names: str | Path | Sequence[str] | None,
+    objects: bool = False,
 ) -> tuple[Readable, str]:
     if split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split {split}: choose train, validation or test.")
@@ -250,17 +311,22 @@ def _samples(
             "--data FOLDER --split validation, or other labelled pictures with --data FOLDER."
         )
     if folder is not None and split is None:
-        other, label = open_folder(folder, _class_table(config, Path(folder))), str(folder)
+        table = _class_table(config, Path(folder))
+        if objects:
+            other, label = _objects_of(Path(folder), config, table, run.classes()), str(folder)
+        else:
+            other, label = open_folder(folder, table), str(folder)
         chosen = Readable(other, [entry for entry in other.entries if other.labelled(entry)], config.model.channels)
     else:
-        sets = open_sets_for(data, config.seed)
+        sets = open_sets_for(data, config.seed, objects=objects)
         label = split or ("test" if len(sets.test) else "validation")
         part = cast(Readable, getattr(sets, label)).labelled()
         chosen = Readable(part.folder, part.entries, config.model.channels)
-    if chosen.folder.classes.names != run.classes().names:
+    ours, theirs = run.classes().names, chosen.folder.classes.names
+    if ours != theirs and not (objects and 2 in (len(ours), len(theirs))):
         raise DataError(
-            f"{chosen.folder.root} has the classes {', '.join(chosen.folder.classes.names)}, "
-            f"the run has {', '.join(run.classes().names)}; give the folder a classes.toml with the run's classes."
+            f"{chosen.folder.root} has the classes {', '.join(theirs)}, the run has {', '.join(ours)}; "
+            "give the folder a classes.toml with the run's classes."
         )
     if names is not None:
         wanted = _names(names)
@@ -278,6 +344,16 @@ def _samples(
             f"{chosen.folder.root} has no labelled pictures to measure on ({label}); give another --split or --data."
         )
     return chosen, label
+
+
+def _objects_of(folder: Path, config: Config, table: str | Path | None, ours: Classes) -> Folder:
+    """Another folder of objects: with the classes that it says itself where they are the run's, or where one of the two
+    has a single class of objects; else read by the run's class table."""
+    if config.data.classes is None and not (folder / CLASSES_FILE).is_file():
+        own = open_folder(folder, write_classes=False, objects=True)
+        if own.classes.names == ours.names or 2 in (len(own.classes), len(ours)):
+            return own
+    return open_folder(folder, table, objects=True)
 
 
 def _class_table(config: Config, folder: Path) -> str | Path | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -24,6 +24,11 @@ PNG_LEVEL = 1  # of zlib's 0..9: pictures grow by an eighth over level 6, masks 
 MISSED = (30, 90, 220)  # blue: an object the model did not see
 FALSE_ALARM = (245, 150, 20)  # orange: an object that is not there
 CONFUSED = (220, 30, 40)  # red: one class taken for another
+SPLIT = (225, 60, 190)  # magenta: one object taken for several
+MERGED = (20, 175, 150)  # teal: several objects taken for one
+#: of the kinds of error with objects
+ERROR_COLOURS = {"missed": MISSED, "invented": FALSE_ALARM, "split": SPLIT, "merged": MERGED, "confused": CONFUSED}
+IN_THE_ANSWER = ("invented", "merged")  # kinds whose objects are numbered in the answer; the others' in the truth
 
 
 def to_rgb8(image: np.ndarray) -> np.ndarray:
@@ -113,6 +118,35 @@ def object_overlay(image: Image, label_image: np.ndarray, opacity: float = 0.35)
     edge = inside & _borders(label_image)
     picture[edge] = colours[edge]
     return picture.round().astype(np.uint8)
+
+
+def object_error_picture(
+    image: Image, true: np.ndarray, predicted: np.ndarray, errors: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """(H, W, 3) uint8: the picture, dimmed, with what is wrong in colour and what is right outlined in white.
+
+    true, predicted: label images (H, W), IGNORE where nobody knows, hatched. errors: for each kind of ERROR_COLOURS the
+    numbers of its objects, in the answer for those of IN_THE_ANSWER. A split object shows the outlines of its pieces, a
+    merged one those of the true objects that it should have been.
+    """
+    _same_size("the picture", image.shape[:2], "the true label image", true.shape)
+    _same_size("the true label image", true.shape, "the predicted one", predicted.shape)
+    drawn = to_rgb8(image).astype(np.float32) * 0.6
+    outlines = {True: (predicted > 0) & _borders(predicted), False: (true > 0) & _borders(true)}
+    drawn[outlines[True]] = 235
+    for kind in ("confused", "merged", "split", "invented", "missed"):  # the last is on top
+        mine = kind in IN_THE_ANSWER
+        inside = np.isin(predicted if mine else true, errors.get(kind, ()))
+        colour = np.array(ERROR_COLOURS[kind], np.float32)
+        drawn[inside] = 0.3 * drawn[inside] + 0.7 * colour
+        edge = inside & outlines[mine]
+        drawn[edge] = colour
+        if kind in ("split", "merged"):
+            drawn[inside & outlines[not mine] & ~edge] = 255
+    drawn = drawn.round().astype(np.uint8)
+    unknown = true == IGNORE
+    drawn[unknown] = _hatched(drawn, unknown)
+    return drawn
 
 
 def object_colours(count: int) -> np.ndarray:

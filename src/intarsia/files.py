@@ -47,7 +47,7 @@ def write_atomically(path: str | Path, content: bytes | Callable[[BinaryIO], obj
     try:
         file = _Remembering(part, "xb+")
     except OSError as error:
-        raise _disk_error(path, error, None) from error
+        raise disk_error(path, error, None) from error
     try:
         with file, io.BufferedRandom(file) as buffered:  # type: ignore[type-var]
             if isinstance(content, bytes):
@@ -64,7 +64,7 @@ def write_atomically(path: str | Path, content: bytes | Callable[[BinaryIO], obj
         # Writers in C++ (torch.save) turn a full disk into an error of their own: what the disk said is what counts.
         reason = file.error or error
         if isinstance(reason, OSError) and isinstance(error, Exception):
-            raise _disk_error(path, reason, file.needed) from error
+            raise disk_error(path, reason, file.needed) from error
         raise
     return path
 
@@ -75,7 +75,7 @@ def append(path: str | Path, content: bytes) -> None:
         with Path(path).open("ab") as file:
             file.write(content)
     except OSError as error:
-        raise _disk_error(Path(path), error, len(content)) from error
+        raise disk_error(Path(path), error, len(content)) from error
 
 
 def remove_parts(folder: str | Path, *, alone: bool = False) -> int:
@@ -110,7 +110,7 @@ def require_writable(folder: str | Path) -> Path:
         with probe.open("xb") as file:
             file.write(b"writable")
     except OSError as error:
-        raise _disk_error(folder, error, None) from error
+        raise disk_error(folder, error, None) from error
     finally:
         probe.unlink(missing_ok=True)
     return folder
@@ -122,7 +122,7 @@ def make_folder(folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _disk_error(folder, error, None) from error
+        raise disk_error(folder, error, None) from error
     return folder
 
 
@@ -131,7 +131,7 @@ def remove_file(path: str | Path) -> None:
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
-        raise _disk_error(Path(path), error, None) from error
+        raise disk_error(Path(path), error, None) from error
 
 
 class Lock:
@@ -152,7 +152,7 @@ class Lock:
         try:
             file = cast(BinaryIO, os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b"))
         except OSError as error:
-            raise _disk_error(self.path, error, None) from error
+            raise disk_error(self.path, error, None) from error
         try:
             self._take(file)
         except BaseException:
@@ -180,7 +180,7 @@ class Lock:
         try:
             _rewrite(file, _Holder.now().json())
         except OSError as error:
-            raise _disk_error(self.path, error, None) from error
+            raise disk_error(self.path, error, None) from error
 
     def _refusal(self, holder: _Holder | None) -> DiskError:
         folder = self.path.parent
@@ -313,7 +313,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _disk_error(path: Path, error: OSError, needed: int | None) -> DiskError:
+def disk_error(path: Path, error: OSError, needed: int | None = None) -> DiskError:
+    """What to say where the system could not write a file. needed: bytes, where that is known."""
     if error.errno in _NO_ROOM:
         want = f"it needs at least {needed:,} bytes, and " if needed else ""
         why = {errno.EDQUOT: " (your quota is used up)", errno.EFBIG: " (files here may not be that large)"}

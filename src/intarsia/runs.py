@@ -7,6 +7,7 @@
     ├── weights.safetensors   the moving average of the last weights
     ├── best.safetensors      the same at the best validation
     ├── state.pt              weights, optimizers, progress: the same command again goes on from here
+    ├── thresholds.json       of models of objects: what makes objects of maps or boxes, tuned on validation pictures
     ├── metrics.jsonl         one row a report or validation
     ├── events.out.tfevents…  the same for TensorBoard
     ├── samples/              the same validation pictures over time
@@ -21,7 +22,7 @@ import json
 import math
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,7 @@ from torch import Tensor
 from .errors import DataError, UnsafeFileError, UsageError
 from .files import Lock, append, remove_parts, require_writable, write_atomically
 from .models import AnyModel, build
-from .models.contract import Model
+from .models.contract import InstanceModel, Model
 from .records import Classes
 
 Which = Literal["best", "last"]
@@ -50,6 +51,7 @@ class Run:
         self.classes_path = self.folder / "classes.json"
         self.state_path = self.folder / "state.pt"
         self.metrics_path = self.folder / "metrics.jsonl"
+        self.thresholds_path = self.folder / "thresholds.json"
         self.samples_path = self.folder / "samples"
         self.report_path = self.folder / "report.html"
         self.evaluation_path = self.folder / "evaluation.json"
@@ -127,6 +129,20 @@ class Run:
             return 1.0
         return temperature if 0 < temperature < math.inf else 1.0
 
+    def write_thresholds(self, thresholds: Mapping[str, float], score: float, pictures: int) -> None:
+        """Keeps what `tune` found: the score (AP50) at these thresholds, over so many validation pictures."""
+        tree = {"thresholds": dict(thresholds), "score": score, "pictures": pictures}
+        write_atomically(self.thresholds_path, json.dumps(tree, indent=1).encode())
+
+    def thresholds(self) -> dict[str, float]:
+        """What was tuned on validation pictures; nothing where nothing was."""
+        try:
+            tree = json.loads(self.thresholds_path.read_text(encoding="utf-8"))
+            found = {str(name): float(value) for name, value in tree["thresholds"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
     def read_data(self) -> dict[str, Any]:
         """What data.json says of the pictures that the run was begun with; nothing where it is missing or damaged."""
         try:
@@ -153,6 +169,9 @@ class Run:
         if which == "best" and not path.is_file():
             path = self.weights_path("last")
         load_weights(model, path)
+        if isinstance(model, InstanceModel):
+            tuned = self.thresholds()
+            model.thresholds |= {name: tuned[name] for name in model.thresholds if name in tuned}
         return model.eval()
 
     # the state of the training

@@ -35,7 +35,8 @@ from intarsia.data.scenes import SceneConfig, write_scenes
 folder = write_scenes(tempfile.mkdtemp(), 4, SceneConfig(height=32, width=32))
 commands = ("check", "plan", "fit", "evaluate", "predict", "models", "demo",
             "generate", "interpolate", "reconstruct", "edit", "compress", "decompress",
-            "compare", "synthesize", "pseudo-label", "review", "classical", "segment-one", "regions")
+            "compare", "synthesize", "pseudo-label", "review", "classical", "segment-one", "regions",
+            "convert", "export")
 for arguments in ([], ["--help"], ["--version"], *([each, "--help"] for each in commands), ["check", str(folder)]):
     sys.argv = ["intarsia", *arguments]
     try:
@@ -96,6 +97,8 @@ assert not heavy, heavy
         ("predict run pictures/images --out file", 6, "file can't be written"),
         ("predict run pictures/images --out out --tile 0", 2, "a tile of 0"),
         ("predict run pictures/images --out out --scale 0", 2, "above 0"),
+        ("predict run pictures/images --out out --coco --no-table", 2, "--coco, --table can't be had"),
+        ("predict run pictures/images --out out --score 0", 2, "of a segmenter"),
         ("predict run pictures/images --out out --limit nan", 2, "--limit nan"),
         ("predict run pictures/images --out out --device cuda", 2, "no GPU"),
     ],

@@ -208,3 +208,20 @@ def test_yolo_boxes_alone_are_no_masks(tmp_path: Path) -> None:
 def test_names_in_the_ways_people_write_them(tmp_path: Path, text: str) -> None:
     (tmp_path / "data.yaml").write_text(text)
     assert read_names(tmp_path / "data.yaml") == {0: "cat", 1: "big dog"}
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.booleans(), min_size=24, max_size=24), st.booleans())
+def test_runs_are_unrolled_in_their_box(pixels: list[bool], split: bool) -> None:
+    """Column by column, over the ends of columns too, and with runs of no pixel."""
+    wanted = np.array(pixels).reshape(6, 4).T
+    runs, value = [0], False
+    for pixel in pixels:
+        if pixel != value:
+            runs.append(0)
+            value = pixel
+        runs[-1] += 1
+        if split and runs[-1] == 2:
+            runs += [0, 0]
+    mask = rasterise(Drawing((Shape(7, runs=np.array(runs, np.int64)),), (4, 6)), (4, 6), TABLE, "a")
+    np.testing.assert_array_equal(mask, wanted)

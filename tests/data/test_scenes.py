@@ -9,6 +9,7 @@ from intarsia.data.folder import open_folder
 from intarsia.data.scenes import (
     BOARD_AT,
     CLASSES,
+    CROWD,
     FURTHEST,
     SceneConfig,
     draw_depth,
@@ -133,7 +134,11 @@ def test_without_noise_texture_and_light_the_picture_is_plain():
     assert smooth <= 6
 
 
-@pytest.mark.parametrize("wrong", [{"height": 8}, {"objects": (3, 2)}, {"noise": -1.0}, {"cue": 1.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"height": 8}, {"objects": (3, 2)}, {"noise": -1.0}, {"cue": 1.5}, {"sizes": (0.2, 0.1)}, {"sizes": (0.0, 0.1)},
+     {"together": 1.1}],
+)  # fmt: skip
 def test_a_configuration_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(UsageError):
         SceneConfig(**wrong)
@@ -149,6 +154,57 @@ def test_written_scenes_are_read_back_as_they_were(tmp_path):
         read, drawn = folder.read(entry), draw_scene(config, index)
         np.testing.assert_array_equal(read.image, drawn.image)
         np.testing.assert_array_equal(read.mask, drawn.mask)
+
+
+def test_a_crowd_touches_overlaps_and_differs_in_size():
+    touching, counts, areas, uncovered = 0, [], [], []
+    for index in range(2):
+        sample = draw_scene(CROWD, index)
+        labels, pieces = sample.instances.label_image, place_pieces(CROWD, index)
+        counts.append(len(sample.instances))
+        areas += np.bincount(labels.ravel())[1:].tolist()
+        ours, theirs = np.concatenate([
+            np.stack([labels[:, 1:], labels[:, :-1]]).reshape(2, -1), np.stack([labels[1:], labels[:-1]]).reshape(2, -1)
+        ], axis=1)  # fmt: skip
+        apart = (ours != theirs) & (ours > 0) & (theirs > 0)
+        touching += len(set(ours[apart]) | set(theirs[apart]))
+        whole = [(signed_distance(piece, CROWD.height, CROWD.width) <= 0).sum() for piece in pieces]
+        uncovered.append((labels > 0).sum() / sum(whole))
+        assert len(sample.instances) == len(pieces), "none is quite hidden"
+    assert CROWD.objects[0] <= min(counts) and max(counts) <= CROWD.objects[1] and np.mean(counts) > 30
+    assert touching / sum(counts) > 0.8
+    assert np.mean(uncovered) < 0.95, "some of it lies over others"
+    assert np.quantile(areas, 0.95) > 10 * np.quantile(areas, 0.05) and min(areas) >= 10
+
+
+def test_pieces_that_are_laid_together_are_drawn_the_same_without_the_wish():
+    assert place_pieces(replace(CONFIG, together=0.0), 3) == place_pieces(CONFIG, 3)
+    assert place_pieces(replace(CONFIG, together=1.0), 3) != place_pieces(CONFIG, 3)
+
+
+def test_label_images_tell_pieces_and_classes(tmp_path):
+    config = replace(CROWD, height=48, width=64, objects=(6, 10), seed=2)
+    folder = open_folder(write_scenes(tmp_path, 5, config, labelled=2, objects=True), objects=True)
+    assert folder.classes == CLASSES and folder.problems == ()
+    assert sum(folder.labelled(entry) for entry in folder.entries) == 3
+    for index, entry in enumerate(folder.entries):
+        read, drawn = folder.read(entry), draw_scene(config, index)
+        assert (read.instances is not None) == folder.labelled(entry)
+        if read.instances is not None:
+            np.testing.assert_array_equal(read.mask, drawn.mask)
+            np.testing.assert_array_equal(np.sort(read.instances.classes), np.sort(drawn.instances.classes))
+            pairs = np.unique(
+                np.stack([read.instances.label_image, drawn.instances.label_image]).reshape(2, -1), axis=1
+            )
+            assert pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1])), "one number for each piece"
+    semantic = open_folder(tmp_path)
+    np.testing.assert_array_equal(semantic.read(semantic.entries[0]).mask, draw_scene(config, 0).mask)
+
+
+@pytest.mark.parametrize("wrong", [{"raters": (0.0, 2.0)}, {"objects": (3, 1000)}])
+def test_label_images_hold_one_raters_objects(tmp_path, wrong):
+    with pytest.raises(UsageError, match="fewer than 1000"):
+        write_scenes(tmp_path, 4, replace(CROWD, **wrong), objects=True)
 
 
 def test_only_some_masks_are_written_and_validation_has_all(tmp_path):

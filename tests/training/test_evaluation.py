@@ -14,7 +14,8 @@ from rich.console import Console
 from intarsia.errors import DataError, UsageError
 from intarsia.metrics import with_temperature
 from intarsia.records import IGNORE, Classes, Prediction, Sample
-from intarsia.training.evaluation import EXAMPLE_SIDE, collect_pixels, evaluate, fitted_temperature
+from intarsia.training.evaluation import collect_pixels, evaluate, fitted_temperature
+from intarsia.training.examples import EXAMPLE_SIDE
 
 TWO = Classes.named(("background", "leaf"))
 THREE = Classes.named(("background", "leaf", "stem"))

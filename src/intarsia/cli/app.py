@@ -13,16 +13,20 @@ import typer
 
 from .. import __version__
 from ..errors import IntarsiaError, UsageError
-from . import classical, compare, generative, pairs, unsupervised
+from . import classical, compare, convert, export, film, generative, objects, pairs, unsupervised
 from .options import (
     DeviceOption,
+    HugeOption,
     JsonOption,
     LimitOption,
     OutOption,
     OverwriteOption,
     PicturesArgument,
+    PlainOption,
     RunArgument,
+    RunOrFileArgument,
     WeightsOption,
+    huge_pixels,
     pixels,
     tell,
 )
@@ -47,19 +51,25 @@ app = typer.Typer(
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of pictures and masks, such as images/ and masks/.")]
 ClassesOption = Annotated[Path | None, typer.Option("--classes", help="Another classes.toml than the folder's own.")]
+OF_OBJECTS = "For models of objects"
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, as in config.toml: train.batch=4 (may be repeated).")
 ]
 
 
 @app.command()
-def check(folder: FolderArgument, classes: ClassesOption = None, json_: JsonOption = False) -> None:
+def check(
+    folder: FolderArgument,
+    classes: ClassesOption = None,
+    objects: Annotated[bool, typer.Option("--objects", help="The labels number objects: look at each.")] = False,
+    json_: JsonOption = False,
+) -> None:
     """Look for everything that is wrong with a folder of pictures and masks, before any training."""
     from ..data.check import check_folder
     from ..data.check_table import print_report
 
     with work_bar("reading", quiet=json_) as step:
-        report = check_folder(folder, classes, progress=step)
+        report = check_folder(folder, classes, progress=step, objects=True if objects else None)
     if json_:
         print(json.dumps(report.to_json(), indent=1))
     else:
@@ -82,7 +92,7 @@ def plan(
     """Recommend a model, its size, loss and schedule for a folder, each choice with its reason, as a config.toml."""
     from ..config import Config, read_config
     from ..files import require_writable, write_atomically
-    from ..fitting import open_for
+    from ..fitting import open_for, suited
     from ..plan import make_plan
     from ..training.machine import tune_allocator
 
@@ -94,7 +104,8 @@ def plan(
     given = {"data.folder": str(folder), "data.labelled": labelled, "data.classes": classes and str(classes)}
     given |= {"model.name": model, "seed": seed}
     asked = read_config(None, {key: value for key, value in given.items() if value is not None}, Config())
-    planned = make_plan(open_for(asked), asked.data, minutes, steps, device, model, seed)
+    sets = open_for(asked if model else suited(asked))
+    planned = make_plan(sets, asked.data, minutes, steps, device, model, seed)
     if out is None:
         print(planned.to_toml())
         return
@@ -204,7 +215,7 @@ def _evaluate(run: Path, *options: Any, console: Console | None = None) -> None:
 
 @app.command()
 def predict(
-    run: RunArgument,
+    run: RunOrFileArgument,
     pictures: PicturesArgument,
     out: OutOption,
     overlay: Annotated[bool, typer.Option(help="Also the pictures with the classes laid over.")] = False,
@@ -219,17 +230,77 @@ def predict(
     tile: Annotated[
         int | None, typer.Option(help="Side of a tile in pixels; by default whole pictures where they fit.")
     ] = None,
+    huge: HugeOption = None,
+    plain: PlainOption = None,
+    coco: Annotated[bool, typer.Option("--coco", help="Also COCO JSON.", rich_help_panel=OF_OBJECTS)] = False,
+    table: Annotated[
+        bool | None, typer.Option(help="Measure each object (the default), or not.", rich_help_panel=OF_OBJECTS)
+    ] = None,
+    score: Annotated[
+        float | None, typer.Option(help="Leave out objects of a lower score.", rich_help_panel=OF_OBJECTS)
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(help="Another threshold than the tuned one, NAME=VALUE.", rich_help_panel=OF_OBJECTS),
+    ] = None,
     overwrite: OverwriteOption = False,
     weights: WeightsOption = "best",
     limit: LimitOption = 300,
     device: DeviceOption = "auto",
+    engine: export.EngineOption = "default",
+    frames: film.FilmOption = False,
+    smooth: film.SmoothOption = None,
+    memory: film.MemoryOption = None,
+    realtime: film.RealtimeOption = False,
+    as_: film.AsOption = None,
+    rate: film.RateOption = None,
+    seconds: film.SecondsOption = None,
 ) -> None:
-    """Segment pictures of any size; goes on past broken files, and resumes where it stopped."""
-    from ..api import load
-    from ..inference.folder import predict_files
-
+    """Segment pictures and films of any size; goes on past broken files, and resumes where it stopped."""
     most = pixels(limit)
     console = _console()
+    of_films = {"--smooth": smooth, "--memory": memory, "--realtime": realtime, "--as": as_, "--rate": rate,
+                "--seconds": seconds}  # fmt: skip
+    if film.means_film(pictures, frames, of_films):
+        surplus = {"--probabilities": probabilities, "--uncertainty": uncertainty, "--samples": samples, "--coco": coco,
+                   "--table": table, "--score": score, "--threshold": threshold, "--huge": huge,
+                   "--plain": plain}  # fmt: skip
+        answerer = film.answerer(
+            run, engine, weights=weights, device=device, flips=flips, scale=scale, tile=tile, limit=most,
+            surplus=surplus,
+        )  # fmt: skip
+        film.predict_film(
+            answerer, pictures, out, overlay=overlay, overwrite=overwrite, limit=most, smooth=smooth, memory=memory,
+            realtime=realtime, as_=as_, rate=rate, seconds=seconds,
+        )  # fmt: skip
+        return
+    exported = export.engine_for(run, engine, pictures, weights, partial(console.print, markup=False))
+    if exported is not None:
+        export.refuse(
+            {"--samples": samples, "--flips": flips, "--scale": scale, "--device cuda": device == "cuda",
+             "--coco": coco, "--table": table, "--score": score, "--threshold": threshold}
+        )  # fmt: skip
+        export.predict_by_engine(
+            exported, pictures, out, overlay=overlay, probabilities=probabilities, uncertainty=uncertainty, tile=tile,
+            overwrite=overwrite, limit=most, huge=huge, plain=plain,
+        )  # fmt: skip
+        return
+    from ..api import load
+    from ..inference.folder import predict_files
+    from ..inference.predictor import Predictor
+
+    thresholds = objects.thresholds_of(threshold, score)
+    if objects.holds_objects(run):
+        semantic = {"--probabilities": probabilities, "--uncertainty": uncertainty}
+        semantic |= {"--huge": huge is not None, "--plain": plain is not None}
+        objects.refuse({**semantic, "--samples": samples, "--scale": scale}, "of a model of objects")
+        objects.predict_run_of_objects(
+            run, pictures, out, thresholds=thresholds, overlay=overlay, table=table is not False, coco=coco,
+            overwrite=overwrite, weights=weights, device=device, tile=tile, flips=flips, limit=most,
+        )  # fmt: skip
+        return
+    instance = {"--coco": coco, "--table": table is not None, "--score": score is not None, "--threshold": threshold}
+    objects.refuse(instance, "of a segmenter, not of a model of objects")
     predictor = load(
         run,
         weights=weights,
@@ -238,11 +309,14 @@ def predict(
         scales=tuple(scale or (1.0,)),
         tile=tile,
         limit=most,
+        plain=plain or 0.0,
     )
+    assert isinstance(predictor, Predictor)
     with work_bar("predicting") as step:
         summary = predict_files(
             predictor, pictures, out, overlay=overlay, probabilities=probabilities, uncertainty=uncertainty,
-            samples=samples, seed=seed, overwrite=overwrite, progress=lambda done, total, name: step(done, total),
+            samples=samples, seed=seed, overwrite=overwrite, huge=huge_pixels(huge),
+            progress=lambda done, total, name: step(done, total),
         )  # fmt: skip
     tell(summary, out, console)
 
@@ -287,8 +361,10 @@ def demo(
 app.add_typer(generative.app)
 app.add_typer(classical.app)
 app.add_typer(pairs.app)
+app.add_typer(export.app)
 app.add_typer(compare.app)
 app.add_typer(unsupervised.app)
+app.add_typer(convert.app)
 
 
 @app.callback(invoke_without_command=True)

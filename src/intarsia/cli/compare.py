@@ -40,6 +40,9 @@ def compare(
     imbalance: Annotated[
         bool, typer.Option("--imbalance", help="Compare measures for rare classes, by the mean IoU of these.")
     ] = False,
+    objects: Annotated[
+        bool, typer.Option("--objects", help="Compare ways to find objects, by AP50; the control is a watershed.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which trainings it takes, and how long.")] = False,
 ) -> None:
     """Train with 5, 10, 20, ... masks by every method alike, and say which helps; the same command again goes on."""
@@ -57,14 +60,14 @@ def compare(
     if dry_run:
         asked = ask(
             folder, labels, methods, seeds=seeds, minutes=minutes, steps=steps, split=split, imbalance=imbalance,
-            settings=settings,
+            settings=settings, objects=objects,
         )  # fmt: skip
         _print_forecast(*forecast(asked, out, say), shown)
         return
     with training_bar(shown) as show:
         compared = compare_(
             folder, labels, methods, seeds=seeds, minutes=minutes, steps=steps, out=out, split=split,
-            imbalance=imbalance, settings=settings, say=say, show=show,
+            imbalance=imbalance, settings=settings, objects=objects, say=say, show=show,
         )  # fmt: skip
     _print(compared, shown)
 
@@ -87,10 +90,11 @@ def _print_forecast(prepared: Prepared, told: Forecast, shown: Console) -> None:
         table.add_row(name, str(count), duration(seconds) if seconds == seconds else "not known", what[name])
     shown.print(table)
     done = f"; {told.finished} are finished" if told.finished else ""
+    trainings = f"{len(told.jobs)} training{'s' * (len(told.jobs) != 1)}"
     drawn = f"with {', '.join(map(str, asked.labels))} labels and {asked.seeds} seed{'s' * (asked.seeds != 1)}"
     shown.print(
-        f"{len(told.jobs)} trainings {drawn}{done}; each of {prepared.steps} steps, but for a control that is given "
-        f"the time of the slowest method. In all about {duration(told.total)}.",
+        f"{trainings} {drawn}{done}; each of {prepared.steps} steps, but for a control that is given the time of the "
+        f"slowest method. In all about {duration(told.total)}.",
         markup=False,
     )
 
@@ -101,7 +105,7 @@ def _print(compared: Compared, shown: Console) -> None:
 
     judgement = compared.judgement
     table = Table(box=SIMPLE_HEAD, show_edge=False)
-    table.add_column("mean IoU in %, gain in points")
+    table.add_column(f"{judgement.criterion.score} in %, gain in points")
     for labels in judgement.labels:
         table.add_column(f"{labels} labels", justify="right")
     table.add_column("a training takes", justify="right")

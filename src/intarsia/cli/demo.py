@@ -10,6 +10,7 @@ from ..api import evaluate, load
 from ..data.scenes import SceneConfig, write_scenes
 from ..fitting import fit
 from ..inference.folder import predict_files
+from ..inference.predictor import Predictor
 from .progress import duration
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def run_demo(out: Path, minutes: float, seed: int, console: Console, show: Show)
         console.print(f"Drew {PICTURES} pictures with exact masks: {pictures}", markup=False)
     fitted = fit(pictures, run=run, minutes=minutes, seed=seed, show=show, say=partial(console.print, markup=False))
     result = evaluate(run)
-    summary = predict_files(load(run), [pictures / "images"], answers, overlay=True)
+    predictor = load(run)
+    assert isinstance(predictor, Predictor)
+    summary = predict_files(predictor, [pictures / "images"], answers, overlay=True)
     result.evaluation.table(console)
     console.print(
         f"""

@@ -16,10 +16,21 @@ if TYPE_CHECKING:
     from ..inference.folder import PredictionSummary
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, as `fit` made it.")]
+RunOrFileArgument = Annotated[Path, typer.Argument(help="Folder of a run, or a file that `export` made.")]
 PicturesArgument = Annotated[list[str], typer.Argument(help="Files, folders or patterns such as 'scans/**/*.tif'.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the answers.")]
 OverwriteOption = Annotated[bool, typer.Option(help="Replace the answers of another model or other settings.")]
 LimitOption = Annotated[float, typer.Option(help="Megapixels beyond which a file is refused.")]
+HugeOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Megapixels beyond which TIFF is read in windows and written as tiled TIFF; default 64."),
+]
+PlainOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Of these: take tiles for plain that differ by this share of the range; default 0."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="What to compute on.")]
 WeightsOption = Annotated[Literal["best", "last"], typer.Option("--weights", help="Best at validation, or last.")]
@@ -36,6 +47,13 @@ def pixels(limit: float) -> int:
     if not 0 < limit < math.inf:
         raise UsageError(f"--limit {limit:g} lets no picture through, or any; give a number of megapixels above 0.")
     return int(limit * 1e6)
+
+
+def huge_pixels(huge: float | None) -> int:
+    """Of so many megapixels; None: the default."""
+    from ..inference.huge import HUGE_PIXELS
+
+    return HUGE_PIXELS if huge is None else int(huge * 1e6)
 
 
 def tell(summary: PredictionSummary, out: Path, shown: Console) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from ..data.fingerprint import combine
 from ..data.sets import Readable, Sets
 from ..errors import DataError, IntarsiaError, UsageError
 from ..files import write_atomically
-from ..fitting import completed, open_sets_for
+from ..fitting import completed, open_for
+from ..models import MODELS
+from ..models.contract import InstanceModel
 from ..models.semantic import SEGMENTERS
 from ..plan import make_plan, time_step
 from ..plan.segmenters import RARE
 from ..training.machine import choose_device, tune_allocator
-from .methods import CONTROL, Method, choose, configuration, shared_tree
+from .criteria import MASKS, OBJECTS, Criterion
+from .methods import CONTROL, FLOOR, Method, choose, configuration, finds_objects, shared_tree
 
 Say = Callable[[str], None]
 
@@ -49,6 +52,24 @@ class Asked:
     split: str = "validation"  # or "test": what is judged on
     imbalance: bool = False  # measures against rare classes are compared, and rare classes are what is scored
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the user, over the plan, for all alike
+    objects: bool = False  # ways to find objects are compared, by AP50; False: masks, by mean IoU
+
+    @property
+    def criterion(self) -> Criterion:
+        if not self.objects:
+            return MASKS
+        name = self.control_model
+        return OBJECTS if name == FLOOR else replace(OBJECTS, control=f"{name}, the control", without=name)
+
+    @property
+    def control_model(self) -> str:
+        """The name of the control's model, also where it is the default: what was advised before is no control."""
+        return str(self.settings.get("model.name", FLOOR if self.objects else "unet")).strip("'\"")
+
+    @property
+    def tuned(self) -> bool:
+        """Whether objects are made by thresholds tuned on validation pictures: not where these are judged."""
+        return self.objects and self.split == "test"
 
 
 @dataclass
@@ -73,7 +94,7 @@ class Prepared:
         return choose_device(self.shared.get("train", {}).get("device", "auto"))
 
     def config(self, method: Method, labels: int, seed: int, steps: int) -> Config:
-        return configuration(self.shared, method.settings, labels, seed, steps, SPLIT_SEED)
+        return configuration(self.shared, method.settings, labels, seed, steps, SPLIT_SEED, self.asked.tuned)
 
     def before(self, method: Method, labels: int, seed: int) -> Config:
         """The training from whose weights a method's last one starts."""
@@ -86,6 +107,7 @@ class Prepared:
         return {
             "folder": os.path.abspath(asked.folder), "fingerprint": self.sets.fingerprint(), "minutes": asked.minutes,
             "steps asked for": asked.steps, "split": asked.split, "imbalance": asked.imbalance,
+            "objects": asked.objects,
             "settings": {key: str(value) for key, value in asked.settings.items()}, "steps": self.steps,
             "plan": self.shared, "reasons": self.reasons,
             "seconds a step": {name: each for name, each in self.step_seconds.items() if math.isfinite(each)},
@@ -103,8 +125,10 @@ def ask(
     split: str = "validation",
     imbalance: bool = False,
     settings: Mapping[str, Any] | None = None,
+    objects: bool = False,
 ) -> Asked:
-    """The wishes, checked as far as they can be without reading a picture. Raises UsageError."""
+    """The wishes, checked as far as they can be without reading a picture. Objects are judged where `objects` says so,
+    or one of the methods finds objects. Raises UsageError."""
     counts = _numbers(labels)
     if minutes is not None and steps is not None:
         raise UsageError("minutes and steps are both given; give one budget.")
@@ -119,9 +143,13 @@ def ask(
     for key in settings or {}:
         if key in OURS:
             raise UsageError(f"--set {key} would make the trainings differ in more than the method; use {OURS[key]}.")
+    objects = objects or finds_objects(methods)
+    if objects and imbalance:
+        raise UsageError("--imbalance compares measures for rare classes of pixels; leave it or --objects out.")
     return Asked(
-        Path(folder), counts, choose(methods, imbalance), seeds, minutes, steps, split, imbalance, dict(settings or {})
-    )
+        Path(folder), counts, choose(methods, imbalance, objects), seeds, minutes, steps, split, imbalance,
+        dict(settings or {}), objects,
+    )  # fmt: skip
 
 
 def prepare(asked: Asked, out: Path, say: Say = lambda line: None, keep: bool = True) -> Prepared:
@@ -131,9 +159,11 @@ def prepare(asked: Asked, out: Path, say: Say = lambda line: None, keep: bool = 
     Raises UsageError where it was begun with other pictures or settings, or more labels are asked for than there are.
     """
     stored = _stored(out)
-    wished = read_config(None, _data_settings(asked), Config())
+    name = _control_model(asked)
+    wished = read_config(None, {"model.name": name} | _data_settings(asked), Config())
     say(f"reading {asked.folder}")
-    sets = open_sets_for(wished.data, SPLIT_SEED)
+    sets = open_for(wished)
+    assert isinstance(sets, Sets)
     most = len(sets.measures)
     if asked.labels[-1] > most:
         raise UsageError(
@@ -146,7 +176,7 @@ def prepare(asked: Asked, out: Path, say: Say = lambda line: None, keep: bool = 
             f"a list {asked.split.removesuffix('idation')}.txt, or set data.{asked.split} to a share."
         )
     if stored is None:
-        prepared = _planned(asked, wished, sets)
+        prepared = _planned(asked, wished, sets, name)
     else:
         prepared = Prepared(
             asked, stored["plan"], stored["steps"], sets, _scored(asked, sets), dict(stored["seconds a step"]),
@@ -163,15 +193,26 @@ def prepare(asked: Asked, out: Path, say: Say = lambda line: None, keep: bool = 
     return prepared
 
 
-def _planned(asked: Asked, wished: Config, sets: Sets) -> Prepared:
-    device = choose_device(wished.train.device)
-    # named even where it is the default: what an earlier comparison advised is no control
-    name = str(asked.settings.get("model.name", "unet")).strip("'\"")
-    if name not in SEGMENTERS:
+def _control_model(asked: Asked) -> str:
+    """The control's model, which has to be of the kind that is compared. Raises UsageError for others."""
+    name = asked.control_model
+    if asked.objects:
+        able = [each for each, kind in MODELS.items() if issubclass(kind, InstanceModel)]
+        if name not in able:
+            raise UsageError(
+                f"model.name = {name!r} is the control here, and has to find objects: {', '.join(able)}; masks are "
+                "compared without --objects."
+            )
+    elif name not in SEGMENTERS:
         raise UsageError(
             f"model.name = {name!r} is the control here, and has to be a plain segmenter: {', '.join(SEGMENTERS)}; "
             "what teaches it is chosen with --methods."
         )
+    return name
+
+
+def _planned(asked: Asked, wished: Config, sets: Sets, name: str) -> Prepared:
+    device = choose_device(wished.train.device)
     plan = make_plan(sets, wished.data, asked.minutes, device=device, model=name, measure=False)
     shared = shared_tree(plan.config, asked.settings)
     prepared = Prepared(asked, shared, asked.steps or 1, sets, _scored(asked, sets), {}, plan.reasons)
@@ -245,7 +286,8 @@ def _stored(out: Path) -> dict[str, Any] | None:
 def _refuse_other(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Finished trainings can only be set beside others that had the same budget, plan and pictures. Methods, labels and
     seeds may be added."""
-    fixed = ("minutes", "steps asked for", "split", "imbalance")
+    fixed = ("minutes", "steps asked for", "split", "imbalance", "objects")
+    before = {"objects": False, **before}  # comparisons that were begun before there were others
     changed = [f"{key}: {before.get(key)} -> {now[key]}" for key in fixed if before.get(key) != now[key]]
     ours, theirs = before.get("settings", {}), now["settings"]
     keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]

@@ -12,7 +12,7 @@ from .statistics import Interval
 
 HEIGHT, BOTTOM = 270, 44  # user units; below the plot: the numbers, and what they are
 ROW = 22  # of a gain
-NAMES = 150  # room for the methods' names, left of the gains
+NAMES = 190  # room for the methods' names, left of the gains
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def gain_chart(title: str, gains: Sequence[tuple[str, Interval, str]]) -> str:
     heard = []
     for number, (name, gain, said) in enumerate(gains):
         y, colour = TOP + ROW * (number + 0.5), colours.get(said, 6)
-        parts.append(text_at(NAMES - 10, y + 4, name if len(name) <= 24 else f"{name[:23]}…", "end"))
+        parts.append(text_at(NAMES - 10, y + 4, name if len(name) <= 28 else f"{name[:27]}…", "end"))
         told = f"{name}: {100 * gain.mean:+.1f} points"
         if gain.known:
             told += f", {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"

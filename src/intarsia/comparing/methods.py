@@ -1,4 +1,5 @@
-"""What is compared: each way to learn from few masks, as settings over one plan, and what has to be made before."""
+"""What is compared: each way to learn from few masks, or to find objects, as settings over one plan, and what has to be
+made before."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from typing import Any, Literal
 from ..config import Config, read_config, validate
 from ..errors import UsageError
 from ..models import MODELS
-from ..models.combined.combination import SHARED, Combination
+from ..models.combined import Combination
+from ..models.contract import InstanceConfig, InstanceModel
+from ..models.semantic import SHARED
 from ..plan.imbalance import IMBALANCE
 
 CONTROL = "control"
@@ -22,7 +25,7 @@ EQUAL_TIME = "control (equal time)"
 ALIKE = ("augment.", "data.", "train.steps", "train.epochs", "train.minutes", "train.batch", "train.average")
 
 #: what is taken from the labelled pictures of each training, and not from those whose masks it must not know
-FROM_LABELLED = ("classes", "overlapping", "mean", "deviation")
+FROM_LABELLED = ("classes", "overlapping", "mean", "deviation", "unit", "anchor_sizes", "anchor_ratios")
 
 
 @dataclass(frozen=True)
@@ -78,32 +81,68 @@ METHODS: dict[str, Method] = {
     "synthesis": Method("further pictures are drawn for masks, by a GAN trained on the labelled", pairs="synthesize"),
 }  # fmt: skip
 
+#: what is compared where objects are judged; all but Mask R-CNN make objects of maps of one and the same segmenter
+OBJECT_METHODS: dict[str, Method] = {
+    CONTROL: Method("inside and border of objects by a segmenter, then watershed, on the labelled pictures alone"),
+    "short_control": METHODS["short_control"],
+    "instance_segnet": Method(
+        "class, depth and the way to its centre for each pixel, on the labelled pictures alone",
+        {"model.name": "instance_segnet", "model.alpha": 0.0},
+    ),
+    "instance_segnet_unlabelled": Method(
+        "the same, and puts damaged pictures together again, labelled or not",
+        {"model.name": "instance_segnet", "model.alpha": 0.3},
+    ),
+    "mask_rcnn": Method(
+        "a box for each object, and its mask inside the box, on the labelled pictures alone",
+        {"model.name": "mask_rcnn"},
+    ),
+}
+
+#: the control's model where objects are judged
+FLOOR = "watershed"
+
 #: how the generator of `synthesis` is trained
 GENERATOR: Mapping[str, Any] = {"model.name": "pix2pix", "model.task": "mask_to_picture"}
 
 
-def methods_for(imbalance: bool) -> dict[str, Method]:
+def methods_for(imbalance: bool, objects: bool = False) -> dict[str, Method]:
     """All methods that can be compared: those whose models there are; with `imbalance`, measures against rare
-    classes, where the control is without any."""
+    classes, where the control is without any; with `objects`, ways to find objects."""
     if imbalance:
         measures = {name: Method(_told(each), each) for name, each in IMBALANCE.items() if name != "none"}
         return {CONTROL: Method("no measure against imbalance", IMBALANCE["none"])} | measures
-    return {name: method for name, method in METHODS.items() if not _lacking(method)}
+    kinds = OBJECT_METHODS if objects else METHODS
+    return {name: method for name, method in kinds.items() if not _lacking(method)}
 
 
-def choose(names: str | Sequence[str], imbalance: bool = False) -> dict[str, Method]:
+def finds_objects(names: str | Sequence[str]) -> bool:
+    """Whether one of the named methods is only there where objects are judged."""
+    return any(name in OBJECT_METHODS and name not in METHODS for name in _named(names))
+
+
+def _named(names: str | Sequence[str]) -> list[str]:
+    return [each.strip() for each in (names.split(",") if isinstance(names, str) else names) if each.strip()]
+
+
+def choose(names: str | Sequence[str], imbalance: bool = False, objects: bool = False) -> dict[str, Method]:
     """The named methods ("all", "a,b" or a sequence), the control first, whether it was named or not.
 
     Raises UsageError for one that does not exist, with the nearest that does.
     """
-    known = methods_for(imbalance)
-    wanted = [each.strip() for each in (names.split(",") if isinstance(names, str) else names) if each.strip()]
+    known = methods_for(imbalance, objects)
+    wanted = _named(names)
     if wanted in (["all"], []):
         return known
     for name in wanted:
         if name not in known:
-            if not imbalance and name in METHODS:
-                raise UsageError(f"{name} can't be compared: {_lacking(METHODS[name])}; there are {', '.join(known)}.")
+            kinds = OBJECT_METHODS if objects else METHODS
+            if not imbalance and name in kinds:
+                raise UsageError(f"{name} can't be compared: {_lacking(kinds[name])}; there are {', '.join(known)}.")
+            if objects and name in METHODS:
+                raise UsageError(
+                    f"{name} learns masks, and these trainings are judged by objects; there are {', '.join(known)}."
+                )
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise UsageError(f"{name!r} is no method; {hint}there are {', '.join(known)}, and all.")
@@ -127,12 +166,19 @@ def shared_tree(planned: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def configuration(
-    shared: Mapping[str, Any], settings: Mapping[str, Any], labels: int, seed: int, steps: int, split_seed: int = 0
+    shared: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    labels: int,
+    seed: int,
+    steps: int,
+    split_seed: int = 0,
+    tuned: bool = False,
 ) -> Config:
     """The whole configuration of one training: the shared plan, a method's settings over it, its labels and seed.
 
-    A combination gets the planned segmenter inside it. Nothing is chosen while it trains: no validation before the
-    end, no early stop.
+    A combination gets the planned segmenter inside it, and so does what makes objects of a segmenter's maps. Nothing is
+    chosen while it trains: no validation before the end, no early stop. tuned: the thresholds by which objects are made
+    are to be tuned on validation pictures at the end.
     """
     tree = copy.deepcopy(dict(shared))
     name = settings.get("model.name", tree["model"]["name"])
@@ -143,12 +189,16 @@ def configuration(
         tree["model"] = {key: value for key, value in planned.items() if key in SHARED} | {
             "name": name, "segmenter": {key: value for key, value in planned.items() if key not in SHARED},
         }  # fmt: skip
+    elif issubclass(MODELS[name], InstanceModel) and name != tree["model"]["name"]:
+        alike = {*InstanceConfig.model_fields, "segmenter"} & MODELS[name].Config.model_fields.keys()
+        tree["model"] = {key: value for key, value in tree["model"].items() if key in alike} | {"name": name}
     given = {key: value for key, value in MODELS[name].recommended.items() if not key.startswith(ALIKE)}
     given |= settings
     given |= {
         "seed": seed, "data.labelled": labels, "data.split_seed": split_seed, "train.steps": steps,
         "train.validate_every": steps + 1, "train.patience": 0,
-        "data.validation_pictures": 4,  # looked at once, at the end, for the run's own samples; they decide nothing
+        # looked at once, at the end, for the run's own samples; but for thresholds they decide nothing
+        "data.validation_pictures": 40 if tuned else 4,
     }  # fmt: skip
     return read_config(None, given, validate(tree, "the comparison"))
 

@@ -31,7 +31,7 @@ from .asked import Prepared
 from .charts import Curve, gain_chart, score_chart
 from .methods import CONTROL, EQUAL_TIME, Method
 from .sentences import compared, labels_told, points
-from .verdicts import DEFINITIONS, Cell, Judgement
+from .verdicts import Cell, Judgement, definitions
 
 MOST_CURVES = 5  # beside the control; more can't be told apart, and the chart of gains has them all
 
@@ -52,7 +52,7 @@ def html_page(
     name = asked.folder.resolve().name
     said = "".join(paragraph(each) for each in (advice, *headline))
     top = (
-        f'<p class="eyebrow">Comparison of ways to learn from few masks</p><h1>{escape(name)}</h1>'
+        f'<p class="eyebrow">{escape(asked.criterion.question)}</p><h1>{escape(name)}</h1>'
         f'<div class="headline"><div class="verdict">{said}</div></div>'
         f'<p class="definition">{escape(_scored(prepared))}</p>'
     )
@@ -72,7 +72,7 @@ def _scored(prepared: Prepared) -> str:
     scored = [name for name, yes in zip(prepared.sets.classes.names, prepared.scored, strict=True) if yes]
     part = f"{counted(len(prepared.judged), 'picture')} of the {prepared.asked.split} part"
     rare = f" Scored are the rare classes: {', '.join(scored)}." if prepared.asked.imbalance else ""
-    return f"Score: {DEFINITIONS['score']}; on {part}, from which nothing was learnt.{rare}"
+    return f"Score: {prepared.asked.criterion.definition}; on {part}, from which nothing was learnt.{rare}"
 
 
 def _scores(judgement: Judgement) -> str:
@@ -81,14 +81,34 @@ def _scores(judgement: Judgement) -> str:
     for method in judgement.methods:
         cells = [judgement.cell(method, k) for k in judgement.labels]
         rows.append(row(escape(method), ["<td>failed</td>" if cell is None else _score(cell) for cell in cells]))
-    head = ["mean IoU in %", *(counted(k, "label") for k in judgement.labels)]
+    head = [f"{judgement.criterion.score} in %", *(counted(k, "label") for k in judgement.labels)]
     note = remark("After ±: the standard deviation over seeds; without, there is one seed.")
     chosen = _shown(judgement)
     curves = [_curve(method, judgement, 1 + i) for i, method in enumerate(chosen)]
     left = len(judgement.methods) - len(chosen)
     beside = remark(f"Drawn: the control and the {len(chosen) - 1} with the largest gains.") if left else ""
-    chart = f'<div class="charts">{score_chart("Score", curves)}</div>'
-    return section("scores", "Scores", scrolling("Scores", table("classes", head, rows)) + note + chart + beside)
+    chart = f'<div class="charts" style="max-width: 40rem">{score_chart("Score", curves)}</div>'
+    scores = scrolling("Scores", table("classes", head, rows)) + note
+    return section("scores", "Scores", scores + _counting(judgement) + chart + beside)
+
+
+def _counting(judgement: Judgement) -> str:
+    """Of objects: how wrong their number is."""
+    if not judgement.criterion.objects:
+        return ""
+    rows = []
+    for method in judgement.methods:
+        cells = [judgement.cell(method, k) for k in judgement.labels]
+        told = ["failed" if cell is None else f"{cell.count_error:.1f} ({_too_many(cell)})" for cell in cells]
+        rows.append(row(escape(method), [f"<td>{each}</td>" for each in told]))
+    head = ["count error, objects a picture", *(counted(k, "label") for k in judgement.labels)]
+    meaning = definitions(judgement.criterion)
+    note = remark(f"Count error: {meaning['count_error']}. In brackets: {meaning['count_bias']}.")
+    return scrolling("Count errors", table("classes", head, rows)) + note
+
+
+def _too_many(cell: Cell) -> str:
+    return "n/a" if math.isnan(cell.count_bias) else f"{100 * cell.count_bias:+.0f} %"
 
 
 def _score(cell: Cell) -> str:
@@ -135,7 +155,8 @@ def _gains(judgement: Judgement) -> str:
         return ""
     stops = {method: _stop(judgement, method) for method in compared(judgement) if method in judgement.stops}
     names = ("gain", "interval", "verdict", "equal_time", "control_labels", "stops_helping")
-    meaning = folded("What the numbers mean", facts({name.replace("_", " "): DEFINITIONS[name] for name in names}))
+    words = definitions(judgement.criterion)
+    meaning = folded("What the numbers mean", facts({name.replace("_", " "): words[name] for name in names}))
     ends = "<h3>Until how many labels it helps</h3>" + facts(stops)
     return section("gains", "Gains", f'<div class="charts">{drawn}</div>{"".join(tables)}{ends}{meaning}')
 
@@ -166,8 +187,8 @@ def _stop(judgement: Judgement, method: str) -> str:
 
 
 def _classes(judgement: Judgement, prepared: Prepared) -> str:
-    """For each number of labels: every class's IoU by the control, by the best method and by the worst."""
-    classes, html = prepared.sets.classes, ""
+    """For each number of labels: every class's score by the control, by the best method and by the worst."""
+    classes, html, of_class = prepared.sets.classes, "", judgement.criterion.per_class
     for labels in judgement.labels:
         ranked, control = judgement.ranked(labels), judgement.cell(CONTROL, labels)
         if control is None or not ranked:
@@ -176,10 +197,11 @@ def _classes(judgement: Judgement, prepared: Prepared) -> str:
         rows = [
             row(class_name(name, colour), [number(float(cell.per_class[i])) for cell in shown])
             for i, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True))
+            if i or not judgement.criterion.objects  # no object is of the background
         ]
-        head = ["IoU in %", *(cell.method for cell in shown)]
+        head = [f"{of_class} in %", *(cell.method for cell in shown)]
         heading = f"<h3>With {counted(labels, 'label')}</h3>"
-        html += heading + scrolling("IoU of each class", table("classes", head, rows))
+        html += heading + scrolling(f"{of_class} of each class", table("classes", head, rows))
     note = remark("The control, the method with the largest gain, and the one with the smallest; mean over seeds.")
     return section("classes", "Classes", note + html if html else "")
 
@@ -196,7 +218,8 @@ def _time(judgement: Judgement) -> str:
             shown = [f"<td>{rate if rate not in ('n/a', '') else '-'}</td>" for rate in rates]
             rows.append(row(escape(method), [f"<td>{duration(mean)}</td>", *shown]))
     head = ["", "a training takes", *(f"points a minute, {k}" for k in judgement.labels)]
-    words = remark(f"Time: {DEFINITIONS['seconds']}. Points a minute: {DEFINITIONS['gain_per_minute']}.")
+    meaning = definitions(judgement.criterion)
+    words = remark(f"Time: {meaning['seconds']}. Points a minute: {meaning['gain_per_minute']}.")
     return section("time", "Time", scrolling("Time", table("classes", head, rows)) + words)
 
 
@@ -218,6 +241,13 @@ def _how(judgement: Judgement, prepared: Prepared) -> str:
         "class weights and picture statistics come from the labelled pictures of each training. Nothing is chosen "
         "while a training goes on: its last weights, averaged, are judged. No method learns from the judged pictures."
     )
+    if asked.objects:
+        alike += (
+            " Objects are made by the thresholds that `fit` tunes on validation pictures, of which none is judged."
+            if asked.tuned
+            else " Objects are made by each model's first thresholds: those that `fit` tunes on validation pictures "
+            "would be chosen by what is judged."
+        )
     longer = "No method takes notably longer than the control, so equal steps are equal time."
     if EQUAL_TIME in judgement.methods:
         longer = (

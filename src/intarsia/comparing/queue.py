@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import DiskError
 from ..files import Lock, require_writable, write_atomically
 from ..plan.advice import FILE as ADVICE_FILE
+from ..plan.advice import OBJECT_FILE as OBJECT_ADVICE_FILE
 from ..report.wording import duration
 from ..training.machine import describe
 from ..training.watchers import Show
@@ -69,6 +70,7 @@ def compare(
     split: str = "validation",
     imbalance: bool = False,
     settings: Mapping[str, Any] | None = None,
+    objects: bool = False,
     say: Say = lambda line: None,
     show: Show | None = None,
 ) -> Compared:
@@ -80,13 +82,14 @@ def compare(
     is always among them. seeds: trainings with each, of seeds 0, 1, ... minutes, steps: the budget of one control
     training; all get its steps. out: the comparison's folder; None: compare/NAME of the pictures'. split: "validation"
     or "test", the pictures that are judged on. imbalance: measures against rare classes are compared instead, by the
-    mean IoU of rare classes. settings: over the plan, alike for all. say, show: as of `fit`.
+    mean IoU of rare classes. settings: over the plan, alike for all. objects: ways to find objects are compared, by
+    AP50; it goes without saying where one of the methods finds objects. say, show: as of `fit`.
 
     Raises UsageError, DataError, DiskError; Stopped after SIGINT or SIGTERM. A training that fails is recorded.
     """
     asked = ask(
         folder, labels, methods, seeds=seeds, minutes=minutes, steps=steps, split=split, imbalance=imbalance,
-        settings=settings,
+        settings=settings, objects=objects,
     )  # fmt: skip
     target = place(asked, out)
     require_writable(target)
@@ -99,7 +102,8 @@ def compare(
 def place(asked: Asked, out: str | Path | None) -> Path:
     """The comparison's folder, absolute."""
     name = asked.folder.resolve().name or "comparison"
-    return Path(os.path.abspath(out or Path("compare") / (f"{name}-imbalance" if asked.imbalance else name)))
+    kind = "-imbalance" if asked.imbalance else "-objects" if asked.objects else ""
+    return Path(os.path.abspath(out or Path("compare") / f"{name}{kind}"))
 
 
 def forecast(asked: Asked, out: str | Path | None = None, say: Say = lambda line: None) -> tuple[Prepared, Forecast]:
@@ -212,7 +216,8 @@ def _longer(prepared: Prepared, steps: int) -> list[Job]:
 
 
 def _tell(prepared: Prepared, out: Path, results: Sequence[Result]) -> Compared:
-    asked, judgement = prepared.asked, judge(results, prepared.scored)
+    asked = prepared.asked
+    judgement = judge(results, prepared.scored, asked.criterion)
     headline = sentences.on_all(judgement, asked.methods, asked.seeds)
     verdicts = tuple(
         sentences.on_method(method, judgement) for method in sentences.compared(judgement) if method != EQUAL_TIME
@@ -223,29 +228,32 @@ def _tell(prepared: Prepared, out: Path, results: Sequence[Result]) -> Compared:
         "folder": os.path.abspath(asked.folder), "split": asked.split, "pictures": len(prepared.judged),
         "labels": list(asked.labels), "seeds": asked.seeds, "steps": prepared.steps,
         "scored_classes": [name for name, yes in zip(classes.names, prepared.scored, strict=True) if yes],
-        "classes": list(classes.names), "device": describe(prepared.device),
+        "classes": list(classes.names), "device": describe(prepared.device), "score": asked.criterion.score,
     }  # fmt: skip
     told = {"made_by": "intarsia compare", **facts, "headline": headline, "verdicts": list(verdicts), "act": act}
     advice = {"made_by": "intarsia compare", **facts, "sentence": act,
               "advice": sentences.advice(judgement, asked.methods)}  # fmt: skip
+    file = OBJECT_ADVICE_FILE if asked.objects else ADVICE_FILE
+    if asked.objects:  # which the control was: there is no other way to take it
+        advice["control"] = {"model.name": prepared.shared["model"]["name"]}
     methods = {name: {"what": each.what, "settings": dict(each.settings), "staged": each.staged}
                for name, each in asked.methods.items()}  # fmt: skip
     numbers = {**told, "methods": methods, **to_json(judgement, classes.names)}
     write_atomically(out / "comparison.json", json.dumps(numbers, indent=1).encode())
-    write_atomically(out / ADVICE_FILE, json.dumps(advice, indent=1).encode())
+    write_atomically(out / file, json.dumps(advice, indent=1).encode())
     if not asked.imbalance:  # measures against imbalance are another question than which model to take
-        _leave(asked.folder, json.dumps(advice, indent=1).encode())
+        _leave(asked.folder / file, json.dumps(advice, indent=1).encode())
     compared = Compared(judgement, tuple(headline), verdicts, act, out, out / "report.html", tuple(results), prepared)
     page.write(compared.report, compared.judgement, prepared, headline, verdicts, act)
     return compared
 
 
-def _leave(folder: Path, content: bytes) -> None:
+def _leave(path: Path, content: bytes) -> None:
     """The advice beside the pictures, for the next plan; where the folder is shut, it is not."""
-    if folder.stat().st_mode & 0o222 == 0:
+    if path.parent.stat().st_mode & 0o222 == 0:
         return
     with suppress(DiskError):
-        write_atomically(folder / ADVICE_FILE, content)
+        write_atomically(path, content)
 
 
 def _labels(count: int) -> str:

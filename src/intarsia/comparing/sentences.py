@@ -97,20 +97,21 @@ def advice(judgement: Judgement, methods: Mapping[str, Method]) -> list[dict[str
 
 def advice_sentence(judgement: Judgement) -> str:
     """One sentence to act on."""
+    criterion = judgement.criterion
     chosen = {k: best_at(k, judgement) for k in judgement.labels}
     taken = {k: cell.method for k, cell in chosen.items() if cell is not None}
     if not taken:
         helping = [c for k in judgement.labels for c in judgement.ranked(k) if _gain(c).verdict == "helps"]
         if helping:
             return (
-                "Take the plan's segmenter on the labelled pictures alone, and train it longer: what helps takes more "
-                "time, in which the control gains more."
+                f"Take {criterion.control}, and train it longer: what helps takes more time, in which the control "
+                "gains more."
             )
-        return "Take the plan's segmenter on the labelled pictures alone: nothing else was shown to help."
+        return f"Take {criterion.control}: nothing else was shown to help."
     parts = [f"{method} with {_listed([str(k) for k in taken if taken[k] == method])}" for method in
              dict.fromkeys(taken.values())]  # fmt: skip
     rest = [str(k) for k in judgement.labels if k not in taken]
-    return f"Take {_listed(parts)} labels{f'; with {_listed(rest)}, labelled pictures alone' if rest else ''}."
+    return f"Take {_listed(parts)} labels{f'; with {_listed(rest)}, {criterion.without}' if rest else ''}."
 
 
 def labels_told(value: float, labels: int, most: int) -> str:

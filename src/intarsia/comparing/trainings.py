@@ -15,9 +15,14 @@ from ..data.sets import Readable
 from ..errors import DiskError, IntarsiaError, Stopped, UsageError
 from ..files import remove_file, write_atomically
 from ..fitting import fit
+from ..inference.objects import ObjectPredictor
+from ..inference.predictor import Predictor
 from ..metrics import Confusion, LabelConfusion
+from ..models.contract import InstanceModel
+from ..runs import Run
 from ..training.watchers import Show
 from .asked import SPLIT_SEED, Prepared, Say
+from .criteria import object_counts
 from .methods import CONTROL, EQUAL_TIME, GENERATOR
 
 RESULT = "result.json"
@@ -49,7 +54,8 @@ class Result:
     failure: str  # a sentence; empty where it did not fail
     seconds: dict[str, float]  # of training, by what was trained: "control", "pairs", "last", ...
     pictures: tuple[str, ...] = ()
-    counts: np.ndarray | None = None  # (P, 3, K) int64 pixels: TP, TP + FN, TP + FP of each picture and class
+    #: (P, 3, K) int64 pixels or objects: TP, TP + FN, TP + FP of each picture and class
+    counts: np.ndarray | None = None
 
     @property
     def total(self) -> float:
@@ -125,7 +131,10 @@ def _trained(
         settings["data.generated"] = str(own / "pairs")
     fitted = fit(run=folder, config=config, settings=settings, show=show, say=say)
     seconds["last"] = fitted.seconds
-    pictures, counts = judged(folder, prepared.judged, prepared.device)
+    if prepared.asked.objects:
+        pictures, counts = judged_objects(folder, prepared.judged, prepared.device, prepared.asked.tuned)
+    else:
+        pictures, counts = judged(folder, prepared.judged, prepared.device)
     return Result(job, "", seconds, pictures, counts)
 
 
@@ -163,6 +172,7 @@ def _pairs(kind: str, job: Job, teacher: Path, own: Path, device: Literal["cpu",
 def judged(run: Path, samples: Readable, device: str) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of the labelled samples, and counts (P, 3, K) of a run's last, averaged weights on each."""
     predictor = load(run, weights="last", device="cuda" if device == "cuda" else "cpu", temperature=1.0)
+    assert isinstance(predictor, Predictor)
     classes = predictor.classes
     names, rows = [], []
     for sample in samples:
@@ -177,4 +187,23 @@ def judged(run: Path, samples: Readable, device: str) -> tuple[tuple[str, ...], 
         tally.add(truth, answer)
         names.append(sample.name)
         rows.append(np.stack([tally.hits, tally.actual, tally.predicted]))
+    return tuple(names), np.array(rows, np.int64)
+
+
+def judged_objects(run: Path, samples: Readable, device: str, tuned: bool) -> tuple[tuple[str, ...], np.ndarray]:
+    """The same counts, of objects. tuned: these are made by the run's own thresholds, which are tuned on validation
+    pictures; False: by the model's first, since validation pictures are what is judged."""
+    source = Run(run)
+    model = source.load_model("last")
+    assert isinstance(model, InstanceModel)
+    first = None if tuned else {name: values[0] for name, values in model.candidates.items()}
+    place: Literal["cpu", "cuda"] = "cuda" if device == "cuda" else "cpu"
+    predictor = ObjectPredictor(model, source.classes(), device=place, thresholds=first)
+    names, rows = [], []
+    for sample in samples:
+        if sample.instances is None:
+            continue
+        found = predictor.predict(sample.image, sample.name).instances
+        names.append(sample.name)
+        rows.append(object_counts(sample.instances, found, predictor.classes))
     return tuple(names), np.array(rows, np.int64)

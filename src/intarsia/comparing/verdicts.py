@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .criteria import MASKS, Criterion, count_error
 from .methods import CONTROL, EQUAL_TIME
 from .statistics import (
     Interval,
@@ -28,8 +29,6 @@ from .statistics import (
 from .trainings import Result
 
 DEFINITIONS = {
-    "score": "mean IoU = mean over classes of TP / (TP + FP + FN), pixels pooled over all judged pictures, of the last "
-    "weights (their moving average); nothing was chosen by it",
     "gain": "score less that of the control with the same labels, seeds and pictures, mean over the seeds",
     "interval": "95 %, from the lowest to the highest end of two: Student's t over seeds, and a paired bootstrap that "
     "draws seeds and pictures together; with one seed it covers pictures only",
@@ -43,7 +42,16 @@ DEFINITIONS = {
     "gain_per_minute": "gain divided by the minutes that the method trains longer than the control; null: not longer",
     "equal_time": "the same against what the control would have in the method's own training time: between the control "
     "and another that was given the time of the slowest method, straight in log time",
+    "count_error": "by how many the number of a picture's objects is wrong, mean over the judged pictures "
+    "and the seeds",
+    "count_bias": "predicted objects in all over true ones in all, less 1, mean over the seeds; above 0: too many",
 }
+
+
+def definitions(criterion: Criterion) -> dict[str, str]:
+    """What each number of a comparison means."""
+    told = {"score": criterion.definition, **DEFINITIONS}
+    return {name: words for name, words in told.items() if criterion.objects or not name.startswith("count_")}
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,13 @@ class Cell:
     method: str
     labels: int
     scores: dict[int, float]  # by seed
-    per_class: np.ndarray  # (K,) IoU, mean over seeds; NaN where the judged pictures do not show a class
+    per_class: np.ndarray  # (K,) IoU or AP50, mean over seeds; NaN where the judged pictures do not show a class
     seconds: float  # mean over seeds
     gain: Gain | None = None  # over the control; None for the control itself, and without a pair of trainings
     equal_time: Gain | None = None  # over what the control would have in the same time
     control_labels: tuple[float, float, float] | None = None  # for the same score: at the mean, low and high gain
+    count_error: float = math.nan  # objects a picture, mean over seeds; NaN for masks
+    count_bias: float = math.nan  # too many objects in all as a share of the true ones, likewise
 
     @property
     def spread(self) -> dict[str, float]:
@@ -88,6 +98,7 @@ class Judgement:
     failures: tuple[Result, ...]
     labels: tuple[int, ...]
     methods: tuple[str, ...]
+    criterion: Criterion = MASKS
 
     def cell(self, method: str, labels: int) -> Cell | None:
         return self.cells.get((method, labels))
@@ -111,29 +122,35 @@ class Judgement:
         return cell.gain.interval.mean / more
 
 
-def judge(results: Sequence[Result], scored: np.ndarray) -> Judgement:
-    """What the results (one a method, number of labels and seed) say. scored (K,) bool: the classes of the score."""
+def judge(results: Sequence[Result], classes: np.ndarray, criterion: Criterion = MASKS) -> Judgement:
+    """What the results (one a method, number of labels and seed) say. classes (K,) bool: those that are scored."""
     done = [each for each in results if not each.failure]
+    whole = {each.job: _counts(each) for each in done}
+    done = [replace(each, counts=criterion.scored(whole[each.job], classes)) for each in done]
     methods = tuple(dict.fromkeys(each.job.method for each in results))
     labels = tuple(sorted({each.job.labels for each in results}))
     by_cell: dict[tuple[str, int], dict[int, Result]] = {}
     for each in done:
         by_cell.setdefault((each.job.method, each.job.labels), {})[each.job.seed] = each
-    control = _curve(by_cell, labels, scored)
+    control = _curve(by_cell, labels)
     cells = {}
     for (method, count), found in sorted(by_cell.items(), key=lambda item: item[0][1]):
         plain, longer = by_cell.get((CONTROL, count), {}), by_cell.get((EQUAL_TIME, count), {})
-        gain = None if method == CONTROL else _gain(found, plain, scored)
+        gain = None if method == CONTROL else _gain(found, plain)
+        every = [whole[each.job] for each in found.values()]
+        wrong = np.mean([count_error(each) for each in every], axis=0) if criterion.objects else (math.nan, math.nan)
         share = time_share(_seconds(found), _seconds(plain), _seconds(longer))
         cells[method, count] = Cell(
             method,
             count,
-            {seed: float(mean_iou(_counts(each), scored)) for seed, each in sorted(found.items())},
-            np.mean([pooled_iou(_counts(each)) for each in found.values()], axis=0),
+            {seed: float(mean_iou(_counts(each))) for seed, each in sorted(found.items())},
+            np.mean([pooled_iou(each) for each in every], axis=0),
             _seconds(found),
             gain,
-            None if method in (CONTROL, EQUAL_TIME) or not longer else _gain(found, plain, scored, longer, share),
+            None if method in (CONTROL, EQUAL_TIME) or not longer else _gain(found, plain, longer, share),
             None if gain is None else _same_as(gain, count, control),
+            float(wrong[0]),
+            float(wrong[1]),
         )
     stops = {}
     for method in methods:
@@ -141,13 +158,12 @@ def judge(results: Sequence[Result], scored: np.ndarray) -> Judgement:
         measured = [(k, gain.interval.low) for k, gain in gains if gain is not None]
         if measured:
             stops[method] = stops_helping(*zip(*measured, strict=True))
-    return Judgement(cells, stops, tuple(each for each in results if each.failure), labels, methods)
+    return Judgement(cells, stops, tuple(each for each in results if each.failure), labels, methods, criterion)
 
 
 def _gain(
     ours: Mapping[int, Result],
     theirs: Mapping[int, Result],
-    scored: np.ndarray,
     later: Mapping[int, Result] | None = None,
     share: float = 0.0,
 ) -> Gain | None:
@@ -157,8 +173,8 @@ def _gain(
     if not seeds:
         return None
     mine, other, last = (np.stack([_counts(side[seed]) for seed in seeds]) for side in (ours, theirs, later))
-    over_seeds = by_seeds(between(mine, other, last, share, scored))
-    over_pictures = by_bootstrap(mine, other, scored, later=last, share=share)
+    over_seeds = by_seeds(between(mine, other, last, share))
+    over_pictures = by_bootstrap(mine, other, later=last, share=share)
     believed = hull(over_seeds, over_pictures)
     return Gain(believed, over_seeds, over_pictures, len(seeds), verdict(believed))
 
@@ -168,11 +184,11 @@ def _seconds(found: Mapping[int, Result]) -> float:
 
 
 def _curve(
-    by_cell: Mapping[tuple[str, int], Mapping[int, Result]], labels: Sequence[int], scored: np.ndarray
+    by_cell: Mapping[tuple[str, int], Mapping[int, Result]], labels: Sequence[int]
 ) -> tuple[list[int], np.ndarray]:
     """The control's mean scores over the labels that it was trained with, as a rising curve."""
     known = [k for k in labels if (CONTROL, k) in by_cell]
-    means = [np.mean([mean_iou(_counts(each), scored) for each in by_cell[CONTROL, k].values()]) for k in known]
+    means = [np.mean([mean_iou(_counts(each)) for each in by_cell[CONTROL, k].values()]) for k in known]
     return known, monotone([float(each) for each in means]) if known else np.empty(0)
 
 
@@ -191,14 +207,17 @@ def _counts(result: Result) -> np.ndarray:
 
 def to_json(judgement: Judgement, classes: Sequence[str]) -> dict[str, Any]:
     """Every number, in JSON's types; NaN and infinity are null."""
-    rows = []
+    rows, criterion = [], judgement.criterion
+    of_classes = f"{criterion.per_class.lower()}_by_class"
     for cell in judgement.cells.values():
         rows.append({
             "method": cell.method, "labels": cell.labels, "seeds": list(cell.scores),
             "scores": [_plain(each) for each in cell.scores.values()],
             "score": {name: _plain(each) for name, each in cell.spread.items()},
-            "iou_by_class": dict(zip(classes, map(_plain, cell.per_class), strict=True)),
+            of_classes: dict(zip(classes, map(_plain, cell.per_class), strict=True)),
             "seconds": _plain(cell.seconds),
+            **({"count_error": _plain(cell.count_error), "count_bias": _plain(cell.count_bias)}
+               if criterion.objects else {}),
             **({} if cell.gain is None else {
                 "gain": gain_json(cell.gain), "gain_per_minute": _plain(judgement.per_minute(cell)),
                 "control_labels": [_plain(each) for each in cell.control_labels or ()],
@@ -208,7 +227,7 @@ def to_json(judgement: Judgement, classes: Sequence[str]) -> dict[str, Any]:
     failed = [{"method": each.job.method, "labels": each.job.labels, "seed": each.job.seed, "why": each.failure}
               for each in judgement.failures]  # fmt: skip
     stops = {method: _plain(value) for method, value in judgement.stops.items()}
-    return {"definitions": DEFINITIONS, "cells": rows, "stops_helping": stops, "failed": failed}
+    return {"definitions": definitions(criterion), "cells": rows, "stops_helping": stops, "failed": failed}
 
 
 def gain_json(gain: Gain) -> dict[str, Any]:

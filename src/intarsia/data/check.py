@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from .examine import Examined, examine
-from .findings import Finding, all_findings
+from .findings import Finding, all_findings, in_order
 from .fingerprint import Fingerprint, combine
 from .folder import Folder, open_folder
+from .object_classes import counts_objects
+from .object_findings import object_findings
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,21 @@ def check_folder(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     write_classes: bool = True,
+    objects: bool | None = None,
 ) -> CheckReport:
     """What a folder of pictures and masks holds and what is wrong in it, after every file was read to its end.
 
     `classes`: a `classes.toml` elsewhere; None: the folder's own, or one inferred from the masks, which is written
     there if `write_classes`. `workers`: threads. `progress` is called with how many pictures are done, and of how many.
-    Raises DataError only where there is no folder, no picture, or no sense in `classes.toml`.
+    `objects`: whether the labels are looked at as objects; None: where they tell any apart, and the classes stay those
+    of masks. Raises DataError only where there is no folder, no picture, no sense in `classes.toml`, or where objects
+    are asked for of masks of classes.
     """
-    folder = open_folder(root, classes, write_classes)
+    folder = open_folder(root, classes, write_classes, objects=bool(objects))
+    looked = counts_objects(folder.table) if objects is None else objects
     seen: list[Examined] = []
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="intarsia-check") as pool:
-        for each in pool.map(partial(examine, folder), folder.entries):
+        for each in pool.map(partial(examine, folder, objects=looked), folder.entries):
             seen.append(each)
             if progress is not None:
                 progress(len(seen), len(folder.entries))
@@ -85,4 +91,5 @@ def check_folder(
     counts = {each.name: each.class_pixels for each in measured if each.class_pixels is not None}
     labelled_in = {part: sum(name in counts for name in names) for part, names in folder.lists.items()}
     numbers = replace(combine(measured, len(folder.classes)), labelled_in=labelled_in)
-    return CheckReport(folder, all_findings(folder, numbers, seen), numbers, counts)
+    findings = in_order([*all_findings(folder, numbers, seen), *object_findings(folder, seen)])
+    return CheckReport(folder, findings, numbers, counts)

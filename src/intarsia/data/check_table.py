@@ -37,6 +37,13 @@ def _overview(report: CheckReport) -> Table:
     table.add_row("channels", f"{numbers.channels} ({numbers.dtype})")
     channels = zip(numbers.mean, numbers.deviation, strict=True)
     table.add_row("mean ± deviation", "  ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in channels))
+    if numbers.objects_median is not None:
+        usual = f"{numbers.objects_median:g} in the median picture, at most {numbers.objects_most}"
+        table.add_row("objects", f"{numbers.objects} in all, {usual}")
+    if numbers.object_side is not None and numbers.object_sides is not None:
+        low, high = numbers.object_sides
+        words = f"{numbers.object_side:.0f} px in the median, nine in ten between {low:.0f} and {high:.0f}"
+        table.add_row("longer side", words)
     if numbers.ignore_share:
         table.add_row("ignored", f"{100 * numbers.ignore_share:.2f} % of the masks' pixels")
     return table

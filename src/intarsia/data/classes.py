@@ -6,10 +6,12 @@
     colour     one colour a class                              a listed colour      -                the nearest one
     files      one file a class, so classes may overlap        (a file: where it is not 0; in a JPEG, above the middle)
     shapes     COCO or YOLO polygons, by category number
+    objects    one number an object; or one binary file an object
     none       there are no labels yet
 
-"nonzero" is for label images that number objects; "nearest" for masks saved as JPEG or resized with smoothing.
-What the masks of a folder seem to hold is worked out in `infer.py`.
+"nonzero" is for label images that number objects, where only the foreground counts; "nearest" for masks saved as JPEG
+or resized with smoothing. How objects are read is in `object_reading.py`. What the masks of a folder seem to hold is
+worked out in `infer.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from ..files import write_atomically
 from ..records import IGNORE, Classes, Mask, default_colours
 from .read import RawMask
 
-Coding = Literal["index", "colour", "binary", "files", "shapes", "none"]
+Coding = Literal["index", "colour", "binary", "files", "shapes", "objects", "none"]
 Match = Literal["exact", "nonzero", "nearest"]
 Colour = tuple[int, int, int]
 Value = int | Colour  #: what a mask file holds at a pixel: a number or a colour
@@ -49,6 +51,9 @@ class ClassTable:
     ignore_colours: tuple[Colour, ...] = ()  # likewise, of colour-coded masks
     coding: Coding = "index"
     match: Match = "exact"
+    divisor: int | None = None  # of coding "objects": number = value of the class * divisor + object; None: all objects
+    background: tuple[int, ...] = ()  # with a divisor: further numbers that are the first class, such as road and sky
+    split: bool = False  # where objects are wanted: each connected region of a class (or of a number) is one
 
     def __post_init__(self) -> None:
         if self.values and len(self.values) != len(self.classes):
@@ -66,6 +71,24 @@ class ClassTable:
             raise DataError(f'match = "nonzero" goes with coding = "binary", not "{self.coding}".')
         if self.classes.overlapping != (self.coding == "files"):
             raise DataError('overlapping = true goes with coding = "files" (one mask file a class), and only with it.')
+        self._check_objects()
+
+    def _check_objects(self) -> None:
+        if (self.divisor is not None or self.background) and self.coding != "objects":
+            raise DataError(f'divisor and background go with coding = "objects", not "{self.coding}".')
+        if self.coding != "objects":
+            return
+        if len(self.classes) < 2:
+            raise DataError('coding = "objects" takes two classes or more: the background, and what is counted.')
+        if (self.divisor is None) != (not self.values) or (self.background and self.divisor is None):
+            raise DataError('with coding = "objects", values and background go with a divisor, and it with them.')
+        if self.divisor is not None and not 2 <= self.divisor <= 2**31:
+            raise DataError(f"divisor = {self.divisor}; expected a whole number of 2 or more, such as 1000.")
+        if self.divisor is not None and min(self.values) < 0:
+            raise DataError(f"with a divisor no class may have the value {min(self.values)}; use 0 or more.")
+        both = {*self.background} & {*self.values, *self.ignore}
+        if both:
+            raise DataError(f"{both.pop()} is in background and also a class or in ignore; leave it in one of them.")
 
     def numbers(self) -> tuple[int, ...]:
         """The number of each class in mask files, in class order."""
@@ -86,7 +109,7 @@ def read_class_table(path: str | Path) -> ClassTable:
 
 
 def _table(tree: dict[str, Any]) -> ClassTable:
-    keys = ("coding", "match", "overlapping", "ignore", "class")
+    keys = ("coding", "match", "overlapping", "ignore", "divisor", "background", "split", "class")
     for key in tree:
         if key not in keys:
             raise DataError(f"there is no key {key!r}; known are {', '.join(keys)}.")
@@ -112,13 +135,22 @@ def _table(tree: dict[str, Any]) -> ClassTable:
     overlapping = tree.get("overlapping", coding == "files")
     if not isinstance(overlapping, bool):
         raise DataError(f"overlapping is {overlapping!r}; expected true or false.")
+    divisor, background, split = tree.get("divisor"), tree.get("background", []), tree.get("split", False)
+    if not isinstance(background, list):
+        raise DataError(f"background is {background!r}; expected a list of numbers, such as [7, 8].")
+    if not isinstance(split, bool):
+        raise DataError(f"split is {split!r}; expected true or false.")
+    unnumbered = coding in ("colour", "files") or (coding == "objects" and divisor is None)
     return ClassTable(
         Classes(tuple(names), tuple(colours), overlapping),
-        () if coding in ("colour", "files") else tuple(values),
+        () if unnumbered else tuple(values),
         tuple(_whole(each, "ignore") for each in ignore if isinstance(each, int)),
         tuple(_colour(each, "ignore") for each in ignore if not isinstance(each, int)),
         cast(Coding, coding),
         cast(Match, match),
+        None if divisor is None else _whole(divisor, "divisor"),
+        tuple(_whole(each, "background") for each in background),
+        split,
     )
 
 
@@ -155,10 +187,17 @@ def write_class_table(path: str | Path, table: ClassTable, comment: str = "") ->
         f"overlapping = {str(table.classes.overlapping).lower()}",
         f"ignore = {[*table.ignore, *map(list, table.ignore_colours)]}  # in mask files: a pixel that nobody labelled",
     ]
+    if table.divisor is not None:
+        lines.append(
+            f"divisor = {table.divisor}  # a number is the value of a class * divisor + the object's own number"
+        )
+        lines.append(f"background = {list(table.background)}  # further numbers without objects, such as road and sky")
+    if table.split or table.coding == "objects":
+        lines.append(f"split = {str(table.split).lower()}  # true: each connected region is an object of its own")
     numbers = table.numbers()
     for number, (name, colour) in enumerate(zip(table.classes.names, table.classes.colours, strict=True)):
         lines += ["", "[[class]]", f"name = {_quoted(name)}", f"colour = {list(colour)}"]
-        if table.coding not in ("colour", "files"):
+        if table.values or table.coding not in ("colour", "files", "objects"):
             lines.append(f"value = {numbers[number]}")
     return write_atomically(Path(path), ("\n".join(lines) + "\n").encode())
 
@@ -214,7 +253,7 @@ def is_grey(colours: np.ndarray, tolerance: int = 0) -> bool:
 
 def _codes(raw: RawMask, table: ClassTable, name: str) -> np.ndarray:
     """(H, W) integers that the table speaks of: numbers, or packed colours."""
-    if table.coding in ("files", "shapes", "none"):
+    if table.coding in ("files", "shapes", "objects", "none"):
         raise DataError(f'{name} is a mask file, but the class table says coding = "{table.coding}"; mend that.')
     if table.coding != "colour":
         return raw.values if raw.values.ndim == 2 else _as_grey(raw.values, name, 24 if raw.lossy else 0)

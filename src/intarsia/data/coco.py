@@ -2,8 +2,8 @@
 
 The format is described at https://cocodataset.org/#format-data. Compressed run lengths are text: each number in
 groups of five bits, lowest first, 48 added to each group, 32 where another follows; from the fourth number on, the
-difference to the last but one. Crowds are regions of their class like any other. A picture that the file lists
-without objects is all background.
+difference to the last but one. A crowd is a region of its class like any other; for objects nobody knows what is in it.
+A picture that the file lists without objects is all background.
 """
 
 from __future__ import annotations
@@ -94,13 +94,23 @@ def _shape(annotation: dict[str, Any], size: tuple[int, int], names: dict[int, s
     if category not in names:
         raise ValueError(f"category {category} is not listed")
     outline = annotation["segmentation"]
+    more: dict[str, Any] = {"name": str(annotation.get("id", "")), "crowd": annotation.get("iscrowd") == 1}
+    more["box"] = _box(annotation.get("bbox"))
     if isinstance(outline, dict):
         runs = _runs(outline, size)
-        return Shape(category, runs=runs, area=float(runs[1::2].sum()))
+        return Shape(category, runs=runs, area=float(runs[1::2].sum()), **more)
     if not outline:
         raise ValueError("it has a box but no outline" if "bbox" in annotation else "it has no outline")
     rings = tuple(checked_ring(each) for each in outline)
-    return Shape(category, rings, area=sum(ring_area(each) for each in rings))
+    return Shape(category, rings, area=sum(ring_area(each) for each in rings), **more)
+
+
+def _box(numbers: Any) -> tuple[float, float, float, float] | None:
+    """Left, top, width and height; None for anything else, since the outline is what counts."""
+    if not isinstance(numbers, list) or len(numbers) != 4 or not all(type(each) in (int, float) for each in numbers):
+        return None
+    left, top, width, height = map(float, numbers)
+    return (left, top, width, height) if np.isfinite([left, top, width, height]).all() else None
 
 
 def _runs(outline: dict[str, Any], size: tuple[int, int]) -> np.ndarray:

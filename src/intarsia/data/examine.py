@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from ..errors import DataError, IntarsiaError
 from ..records import Sample
 from .classes import Value, decode, unknown_values
 from .duplicates import thumbnail
+from .entry import Entry, SizeError
 from .fingerprint import Measures, measure
-from .folder import Entry, Folder
+from .folder import Folder
+from .object_facts import ObjectFacts, object_facts
 from .read import RawMask, read_header, read_image, read_mask, rotate
 
 ONE_FILE = ("index", "colour", "binary")  # codings with one mask file a picture
@@ -57,12 +60,15 @@ class Examined:
     masks: tuple[MaskFacts, ...] = ()
     broken: tuple[Trouble, ...] = ()  # files that could not be read
     misfits: tuple[Trouble, ...] = ()  # masks whose size is not the picture's
+    objects: ObjectFacts | None = None  # None: its labels tell none apart, or they were not looked at
 
 
-def examine(folder: Folder, entry: Entry) -> Examined:
-    """All that reading the entry's files to the end shows."""
+def examine(folder: Folder, entry: Entry, objects: bool = False) -> Examined:
+    """All that reading the entry's files to the end shows. `objects`: of its objects too, where labels tell them
+    apart."""
     labelled = folder.labelled(entry)
-    raws, broken = _read_masks(entry)
+    numbered = folder.objects or folder.table.coding == "objects"
+    raws, broken = ([], []) if numbered else _read_masks(entry)
     try:
         header = read_header(entry.image)
         sample = Sample(entry.name, read_image(entry.image))
@@ -83,8 +89,12 @@ def examine(folder: Folder, entry: Entry) -> Examined:
 
     masks = tuple(_facts(path, raw) for path, raw in fitting)
     if labelled and not broken and not misfits:
+        source = fitting[0][0] if fitting else (*entry.mask_files, entry.image)[0]
         try:
-            if folder.table.coding in ONE_FILE and fitting:
+            if numbered:
+                found = folder.read_objects(entry, sample.image)
+                sample = replace(sample, mask=found.instances.mask, instances=found.instances)
+            elif folder.table.coding in ONE_FILE and fitting:
                 strange = [unknown_values(raw, folder.table, path.name) for path, raw in fitting]
                 masks = tuple(replace(mask, unknown=unknown) for mask, unknown in zip(masks, strange, strict=True))
                 if not any(strange):
@@ -92,8 +102,16 @@ def examine(folder: Folder, entry: Entry) -> Examined:
                     sample = replace(sample, mask=decoded[0] if len(decoded) == 1 else folder.read(entry).mask)
             else:
                 sample = folder.read(entry)
+        except SizeError as error:
+            misfits.append(Trouble(source, _words(error)))
         except DataError as error:
-            broken.append(Trouble(fitting[0][0] if fitting else entry.image, _words(error)))
+            broken.append(Trouble(source, _words(error)))
+    told: ObjectFacts | None = None
+    if labelled and not broken and not misfits and (objects or folder.objects):
+        with suppress(DataError):  # where objects were asked for, it was raised above
+            found = found if numbered else folder.read_objects(entry, sample.image)
+            told = object_facts(found, folder.drawings.get(entry.annotation or ""))
+            sample = replace(sample, instances=found.instances)
     known = sample.labels if sample.labels is not None else sample.mask
     return Examined(
         entry,
@@ -106,6 +124,7 @@ def examine(folder: Folder, entry: Entry) -> Examined:
         masks,
         tuple(broken),
         tuple(misfits),
+        told,
     )
 
 

@@ -53,7 +53,11 @@ def all_findings(folder: Folder, numbers: Fingerprint, seen: Sequence[Examined])
         duplicates,
         pictures,
     )
-    found = [finding for look in looks for finding in look(folder, numbers, seen)]
+    return in_order(finding for look in looks for finding in look(folder, numbers, seen))
+
+
+def in_order(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first, then warnings; within these as they came."""
     return tuple(sorted(found, key=lambda finding: ("error", "warning", "info").index(finding.level)))
 
 

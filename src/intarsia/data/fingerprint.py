@@ -7,14 +7,15 @@ segmentation, Nature Methods 2021. The numbers are ours.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
-from ..records import IGNORE, Mask, Sample
+from ..records import IGNORE, Instances, Mask, Sample
 from .classes import ClassTable
 
 SMALLEST_OBJECT = 4  # pixels; what is smaller is taken for specks of a brush, and not measured
@@ -25,7 +26,8 @@ class Fingerprint:
     """Sizes, channels, classes and objects of a set of pictures. Sizes and diameters are in pixels.
 
     An object is a connected component of a class's pixels, its size the diameter of the disk with the same area. The
-    objects are weighted by their area, since a mask has many more specks than objects that anybody cares for.
+    objects are weighted by their area, since a mask has many more specks than objects that anybody cares for. Where
+    labels tell objects apart, these are what is measured, and in `objects` and the numbers below each counts as one.
     """
 
     pictures: int
@@ -44,6 +46,11 @@ class Fingerprint:
         float | None, ...
     ]  # a class: median over its objects of the disk's diameter that has the same area
     small_diameters: tuple[float | None, ...]  # likewise, the 10th percentile; None: no objects
+    objects: int = 0  # told apart in all masks; 0 as well where objects were not asked for
+    objects_median: float | None = None  # … in a labelled picture; None: objects were not asked for
+    objects_most: int = 0
+    object_side: float | None = None  # the longer side of an object's box: median over all objects
+    object_sides: tuple[float, float] | None = None  # … its 5th and 95th percentile
     labelled_in: dict[str, int] = field(default_factory=dict)  # labelled pictures of each list ("train", "val", "test")
 
     @property
@@ -69,6 +76,7 @@ class Measures:
     class_pixels: np.ndarray | None = None  # (K,) int64; None: unlabelled
     ignored: int = 0  # pixels of the mask that nobody labelled
     diameters: tuple[np.ndarray, ...] = ()  # a class: (objects,) float64
+    objects: np.ndarray | None = None  # (N, 2) int64: height and width of each object's box; None: not asked for
 
 
 def fingerprint(samples: Iterable[Sample], table: ClassTable) -> Fingerprint:
@@ -96,6 +104,9 @@ def measure(sample: Sample, classes: int) -> Measures:
         known["diameters"] = tuple(
             object_diameters(sample.mask == k) if counts[k] else np.empty(0) for k in range(classes)
         )
+    if sample.instances is not None:
+        known["objects"] = object_boxes(sample.instances.label_image)
+        known["diameters"] = _told_apart(sample.instances, known["diameters"])
     return Measures(sample.name, sample.size, str(image.dtype), mean, variance, constant, **known)
 
 
@@ -110,6 +121,8 @@ def combine(measures: Iterable[Measures], classes: int) -> Fingerprint:
     counts = np.array([each.class_pixels for each in known], np.int64).reshape(len(known), classes)
     objects = [np.concatenate([each.diameters[k] for each in known] or [np.empty(0)]) for k in range(classes)]
     area = sum(each.size[0] * each.size[1] for each in known)
+    told = [each.objects for each in every if each.objects is not None]
+    sides = np.concatenate([np.empty(0), *(boxes.max(axis=1) for boxes in told if len(boxes))])
     return Fingerprint(
         pictures=len(every),
         labelled=len(known),
@@ -125,6 +138,11 @@ def combine(measures: Iterable[Measures], classes: int) -> Fingerprint:
         ignore_share=sum(each.ignored for each in known) / area if area else 0.0,
         diameters=tuple(size_at(each, 0.5) for each in objects),
         small_diameters=tuple(size_at(each, 0.1) for each in objects),
+        objects=len(sides),
+        objects_median=float(np.median([len(boxes) for boxes in told])) if told else None,
+        objects_most=max(map(len, told), default=0),
+        object_side=float(np.median(sides)) if len(sides) else None,
+        object_sides=(float(np.quantile(sides, 0.05)), float(np.quantile(sides, 0.95))) if len(sides) else None,
     )
 
 
@@ -151,6 +169,21 @@ def object_diameters(plane: np.ndarray) -> np.ndarray:
     _, _, statistics, _ = cv2.connectedComponentsWithStats(there[y : y + height, x : x + width], connectivity=8)
     areas = statistics[1:, cv2.CC_STAT_AREA].astype(np.float64)
     return np.sqrt(4 / np.pi * areas[areas >= SMALLEST_OBJECT])
+
+
+def _told_apart(instances: Instances, regions: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The diameters of each class's objects, of those that touch too, which its regions (a class) hold as one."""
+    areas = np.bincount(np.maximum(instances.label_image, 0).ravel(), minlength=len(instances) + 1)[1:]
+    diameters = np.sqrt(4 / np.pi * areas.astype(np.float64))
+    large = areas >= SMALLEST_OBJECT
+    return (*regions[:1], *(diameters[large & (instances.classes == k)] for k in range(1, len(regions))))
+
+
+def object_boxes(label_image: np.ndarray) -> np.ndarray:
+    """(N, 2) int64: height and width of the box around each object of a label image (H, W), in pixels."""
+    found = [box for box in find_objects(np.maximum(label_image, 0)) if box is not None]
+    boxes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in found]
+    return np.array(boxes, np.int64).reshape(-1, 2)
 
 
 def size_at(diameters: np.ndarray, share: float) -> float | None:

@@ -12,6 +12,8 @@ suffix. So all of these are the same rule:
     a.jpg                                     a_mask.png                                    key a
     images/a.jpg                              masks/car/a.png, masks/road/a.png             key a, one file a class
     images/a.jpg                              masks/a_r0.png, masks/a_r1.png, ...           key a, one file a rater
+    images/a.jpg                              masks/a/1.png, masks/a/2.png, ...             key a, one file an object
+    a/images/a.png                            a/masks/1.png, a/masks/2.png, ...             key a/a, one file an object
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ MASK_ENDINGS = (  # where a picture has several, the first of these is taken
     "_labelIds", "_label", "_labels", "-label", "_gt", "_seg", "_segmentation", "_groundtruth", "_annotation", "_L",
     "_gtFine_color", "_gtFine_instanceIds", "_gtCoarse_color", "_gtCoarse_instanceIds", "_color",
 )  # fmt: skip
+OBJECT_ENDINGS = ("_gtFine_instanceIds", "_gtCoarse_instanceIds", "_instanceIds")  # the first where objects are wanted
 
 
 @dataclass
@@ -61,6 +64,7 @@ class Layout:
     images: dict[str, Path] = field(default_factory=dict)
     masks: dict[str, dict[str, Path]] = field(default_factory=dict)  # key -> class name -> file; "": all classes in one
     raters: dict[str, tuple[Path, ...]] = field(default_factory=dict)  # key -> several people's masks, by their numbers
+    parts: dict[str, tuple[Path, ...]] = field(default_factory=dict)  # key -> one binary file an object, sorted
     texts: dict[str, Path] = field(default_factory=dict)  # key -> a text file of the same key (perhaps YOLO polygons)
     words: str = "pictures without masks"
     problems: list[str] = field(default_factory=list)
@@ -97,9 +101,10 @@ def list_files(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def arrange(root: Path, files: Sequence[Path], class_names: Sequence[str] = ()) -> Layout:
+def arrange(root: Path, files: Sequence[Path], class_names: Sequence[str] = (), objects: bool = False) -> Layout:
     """Pictures and masks of a folder, paired. `class_names`: those of a table with one file a class, for files such
-    as masks/a_car.png."""
+    as masks/a_car.png. `objects`: of several masks of a picture the one with objects is taken, and where 1/2.png may be
+    class 1 of picture 2 or object 2 of picture 1, it is the object."""
     layout = Layout()
     sorted_out = [_file(root, path) for path in files if path.suffix.lower() in PICTURES]
     masks = [each for each in sorted_out if each.role == "mask"]
@@ -116,7 +121,7 @@ def arrange(root: Path, files: Sequence[Path], class_names: Sequence[str] = ()) 
             layout.problems.append(f"{each.path} has the same name as {layout.images[each.key].name} and is left out.")
         else:
             layout.images[each.key] = each.path
-    _pair(layout, masks, class_names)
+    _pair(layout, masks, class_names, objects)
     for path in files:
         if path.suffix.lower() == ".txt":
             key = _matching(_file(root, path), _aliases(layout.images), ("",))
@@ -204,15 +209,30 @@ def _by_rater(file: _File, aliases: dict[str, str], beside: bool = False) -> tup
     return None if match is None else (match[0], number)
 
 
-def _pair(layout: Layout, masks: list[_File], class_names: Sequence[str]) -> None:
+def _by_part(file: _File, aliases: dict[str, str], class_names: Sequence[str]) -> str | None:
+    """Key of the picture of which the file shows one object: it lies in a folder of the picture's name."""
+    *folders, _ = file.parts
+    if not folders or folders[-1] in class_names:
+        return None
+    here = "/".join(folders)
+    return aliases.get(here) or aliases.get(f"{here}/{folders[-1]}")
+
+
+def _pair(layout: Layout, masks: list[_File], class_names: Sequence[str], objects: bool) -> None:
     aliases = _aliases(layout.images)
+    endings = ("", *OBJECT_ENDINGS, *MASK_ENDINGS) if objects else ("", *MASK_ENDINGS)
+    classless = [_File(each.path, (*each.parts[:-2], each.parts[-1]), "") for each in masks]
+    of_class = {each.path: _matching(each, aliases, endings) for each in classless}
+    of_part = {each.path: _by_part(each, aliases, class_names) for each in masks}
+    certain = objects or any(of_part[each.path] and not of_class[each.path] for each in masks)
     whole: dict[str, list[tuple[int, Path]]] = defaultdict(list)  # key -> masks of all classes, the best has rank 0
     single: dict[str, dict[str, Path]] = defaultdict(dict)  # key -> class -> mask of this class
     rated: dict[str, list[tuple[int, Path]]] = defaultdict(list)  # key -> raters' numbers and masks
     orphans: list[Path] = []
+    parted: dict[str, list[Path]] = defaultdict(list)  # key -> masks of an object each
     for each in masks:
-        match = _matching(each, aliases, ("", *MASK_ENDINGS))
-        by_folder = _matching(_File(each.path, (*each.parts[:-2], each.parts[-1]), ""), aliases, ("", *MASK_ENDINGS))
+        match = _matching(each, aliases, endings)
+        by_folder, by_part = of_class[each.path], of_part[each.path] if certain else None
         by_ending = _matching(each, aliases, [f"_{name}" for name in class_names])
         by_rater = None if set(each.parts[-2:-1]) & set(class_names) else _by_rater(each, aliases)
         if match is not None:
@@ -221,14 +241,19 @@ def _pair(layout: Layout, masks: list[_File], class_names: Sequence[str]) -> Non
             single[by_ending[0]][class_names[by_ending[1]]] = each.path
         elif by_rater is not None:
             rated[by_rater[0]].append((by_rater[1], each.path))
+        elif by_part is not None:
+            parted[by_part].append(each.path)
         elif by_folder is not None and len(each.parts) > 1:
             single[by_folder[0]][each.parts[-2]] = each.path
         else:
             orphans.append(each.path)
+    layout.parts = {
+        key: tuple(sorted(found)) for key, found in parted.items() if key not in whole.keys() | rated.keys()
+    }
+    orphans += [path for key, found in parted.items() if key not in layout.parts for path in found]
     folders = {name for files in single.values() for name in files}
-    if (
-        not class_names and len(folders) == 1 and not whole and not rated
-    ):  # one folder between is no class: annotations/trimaps/
+    unnamed = not class_names or (objects and not folders & set(class_names))
+    if unnamed and len(folders) == 1 and not whole and not rated:  # one folder is no class: annotations/trimaps/
         whole = defaultdict(list, {key: [(0, next(iter(files.values())))] for key, files in single.items()})
         single.clear()
     if len(single) > len(whole.keys() | rated.keys()):
@@ -241,13 +266,15 @@ def _pair(layout: Layout, masks: list[_File], class_names: Sequence[str]) -> Non
         orphans += [path for files in single.values() for path in files.values()]
     if orphans:
         several = f"{len(orphans)} masks have" if len(orphans) > 1 else "1 mask has"
-        layout.problems.append(
-            f"{several} no picture of the same name ({some(path.name for path in sorted(orphans))})."
-        )
+        names = some(path.name for path in sorted(orphans))
+        layout.problems.append(f"{several} no picture of the same name ({names}).")
 
 
 def _words(root: Path, layout: Layout) -> str:
     """The layout in a few words, by the example of its first mask."""
+    for key, paths in layout.parts.items():
+        image, mask = layout.images[key], paths[0]
+        return f"{_below(root, image)}/ + {_below(root, mask)}/ (one file an object)"
     for key, files in layout.masks.items():
         image, mask = layout.images[key], next(iter(files.values()))
         if image.parent == mask.parent:
@@ -255,8 +282,12 @@ def _words(root: Path, layout: Layout) -> str:
         ending = " (one folder or file a class)" if "" not in files else ""
         if layout.raters:
             ending = f" ({_range(len(paths) for paths in layout.raters.values())} raters a picture)"
-        return f"{image.parent.relative_to(root).as_posix()}/ + {mask.parent.relative_to(root).as_posix()}/{ending}"
+        return f"{_below(root, image)}/ + {_below(root, mask)}/{ending}"
     return "pictures without masks"
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.parent.relative_to(root).as_posix()
 
 
 def _range(numbers: Iterable[int]) -> str:
@@ -345,12 +376,6 @@ def resolve(line: str, by_tail: Mapping[str, set[str]], whole: bool = False) -> 
                 if len(found) == 1:
                     return next(iter(found))
     return None
-
-
-def split_in_name(path: Path) -> str | None:
-    """The list that a file's path speaks of: instances_train2017.json and train/annotations.json say "train"."""
-    words = re.findall(r"[a-z]+", path.as_posix().lower())
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def _tails(path: str) -> Iterator[str]:

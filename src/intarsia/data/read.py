@@ -20,7 +20,7 @@ How pictures are brought to (H, W, C) uint8, uint16 or float32 in [0, 1]:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -29,13 +29,14 @@ import numpy as np
 
 from ..errors import DataError, IntarsiaError, OutOfMemoryError
 from ..records import Image
-from .arrays import array_header, read_array
+from .arrays import array_header, plane_stack, read_array, read_plane_stack
 from .headers import LIMIT_PIXELS, Header, check_size, file_kind, raster_header
 from .pixels import Stored, read_raster
 from .tiff import read_tiff, read_tiff_pages, tiff_header
 
 __all__ = [
-    "LIMIT_PIXELS", "Header", "RawMask", "as_channels", "read_header", "read_image", "read_mask", "rotate", "to_float",
+    "LIMIT_PIXELS", "Header", "RawMask", "as_channels", "plane_shape", "read_header", "read_image", "read_mask",
+    "read_planes", "rotate", "to_float",
 ]  # fmt: skip
 
 GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green, blue: ITU-R BT.601, section 2.5.1
@@ -88,7 +89,7 @@ def read_image(
         stored = _guarded(path, lambda: read_tiff_pages(path))
     else:
         stored = _guarded(path, lambda: _stored(path, header, page or 0))
-    return rotate(_guarded(path, lambda: _as_image(path, stored)), header.orientation)
+    return rotate(_guarded(path, lambda: as_picture(path, stored)), header.orientation)
 
 
 def read_mask(path: str | Path, limit: int = LIMIT_PIXELS) -> RawMask:
@@ -106,6 +107,21 @@ def read_mask(path: str | Path, limit: int = LIMIT_PIXELS) -> RawMask:
     if stored.palette is not None:
         palette = tuple((int(red), int(green), int(blue)) for red, green, blue in stored.palette)
     return RawMask(rotate(values, header.orientation), palette, stored.lossy)
+
+
+def plane_shape(path: str | Path) -> tuple[int, int, int] | None:
+    """(N, H, W) of an .npy or .npz file with an array of three axes, without reading its numbers; None for others."""
+    path = Path(path)
+    return _guarded(path, lambda: plane_stack(path))
+
+
+def read_planes(path: str | Path) -> Iterator[np.ndarray]:
+    """The N binary masks (H, W) bool of an array file (N, H, W), one at a time. Raises DataError for a damaged file
+    and for floats, UnsafeFileError for pickles and for more than 4.8e9 values."""
+    path = Path(path)
+    planes = read_plane_stack(path)
+    while (plane := _guarded(path, lambda: next(planes, None))) is not None:
+        yield plane
 
 
 def rotate(values: np.ndarray, orientation: int) -> np.ndarray:
@@ -183,7 +199,8 @@ def _item_bytes(header: Header) -> int:
     return np.dtype(header.dtype).itemsize
 
 
-def _as_image(path: Path, stored: Stored) -> Image:
+def as_picture(path: Path, stored: Stored) -> Image:
+    """Stored numbers, those of a whole file or of a part, as (H, W, C) by the table at the top, not yet turned."""
     values = stored.values
     if stored.palette is not None:
         return _coloured(stored)
@@ -238,7 +255,7 @@ def _as_numbers(path: Path, stored: Stored) -> np.ndarray:
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if stored.cmyk:
-        values = _as_image(path, stored)
+        values = as_picture(path, stored)
     elif stored.inverted and values.dtype.kind == "u":
         values = np.asarray(2**stored.bits - 1 - values.astype(np.int64)).astype(values.dtype)
     if values.ndim == 3 and (values.shape[2] != 3 or values.dtype != np.uint8):

@@ -5,6 +5,8 @@ unevenly from one side. Most pieces are stained in their class's colour, but one
 board's own, they hide and shade each other, and bands of shadow cross them. So no threshold finds them; colour is a
 hint, and shape decides.
 
+CROWD draws many pieces of very different sizes that touch and overlap: pictures to tell objects apart in.
+
 Every piece is a signed distance in pixels: negative inside, zero on its border. From that one function come the
 mask (distance <= 0 at the pixel's centre), the soft border and the bevel of the picture, the depth, and the raters
 (a rater who draws everything r pixels larger says distance <= r). The masks are therefore exact, not traced.
@@ -22,7 +24,7 @@ import cv2
 import numpy as np
 import tifffile
 
-from ..drawing import encode_png, write_mask
+from ..drawing import encode_png, write_label_image, write_mask
 from ..errors import UsageError
 from ..files import make_folder, write_atomically
 from ..records import Classes, Instances, Sample
@@ -33,11 +35,12 @@ CLASSES = Classes(
     ((0, 0, 0), (224, 108, 66), (64, 148, 190), (240, 196, 84), (120, 176, 96)),
 )
 
+DIVISOR = 1000  # of label images: class * DIVISOR + number of the piece
+
 BOARD_AT = 1.2  # metres from the camera to the middle of the board
 FURTHEST = 2.0  # metres; the depth that is 1.0 in a picture's fourth channel
 
 _FREQUENCIES = (0.3, 0.28, 0.25, 0.17)  # of disk, square, triangle, ring: the last is the rare class
-_SMALLEST, _LARGEST = 0.11, 0.25  # a piece's radius over the picture's shorter side
 _HIDDEN = 0.6  # two centres are at least this share of their radii's sum apart, so no piece is quite hidden
 _TINTS = np.array(  # red, green, blue in [0, 1]: one stain for each class, then the board's own walnut and maple
     [
@@ -60,7 +63,9 @@ class SceneConfig:
     height: int = 96  # pixels, at least 16
     width: int = 128  # pixels, at least 16
     seed: int = 0
-    objects: tuple[int, int] = (3, 9)  # fewest and most pieces a picture, both included
+    objects: tuple[int, int] = (3, 9)  # fewest and most pieces a picture, both included; fewer where there is no room
+    sizes: tuple[float, float] = (0.11, 0.25)  # smallest and largest radius of a piece over the shorter side, in (0, 1]
+    together: float = 0.0  # share of the pieces that are laid against another one, touching or overlapping, in [0, 1]
     noise: float = 5.0  # standard deviation of the camera's noise, in 8-bit levels
     texture: float = 1.0  # strength of the wood's grain, 0: plain colours
     light: float = 1.0  # strength of uneven light and of shadows, 0: even light
@@ -77,8 +82,13 @@ class SceneConfig:
             )
         if not 0 <= self.objects[0] <= self.objects[1]:
             raise UsageError(f"objects = {self.objects}, but (fewest, most) was expected, with 0 <= fewest <= most.")
-        if not 0 <= self.cue <= 1:
-            raise UsageError(f"cue = {self.cue}, but a share in [0, 1] was expected.")
+        if not 0 < self.sizes[0] <= self.sizes[1] <= 1:
+            raise UsageError(
+                f"sizes = {self.sizes}, but (smallest, largest) was expected, with 0 < smallest <= largest <= 1."
+            )
+        for name, share in (("cue", self.cue), ("together", self.together)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"{name} = {share}, but a share in [0, 1] was expected.")
         for kind, other, share in self.ambiguous:
             if kind not in CLASSES.names[1:] or other not in CLASSES.names or kind == other or not 0 <= share <= 1:
                 raise UsageError(
@@ -87,6 +97,10 @@ class SceneConfig:
                 )
         if min(self.noise, self.texture, self.light, self.blur) < 0:
             raise UsageError("noise, texture, light and blur of a scene are strengths; none may be below 0.")
+
+
+#: many pieces that touch and overlap, the largest with about twenty times the area of the smallest
+CROWD = SceneConfig(height=192, width=256, objects=(25, 55), sizes=(0.03, 0.14), together=0.8)
 
 
 class Piece(NamedTuple):
@@ -175,36 +189,50 @@ def draw_scenes(config: SceneConfig, count: int, first: int = 0) -> Iterator[Sam
 
 
 def write_scenes(
-    folder: str | Path, count: int, config: SceneConfig | None = None, labelled: int | None = None
+    folder: str | Path,
+    count: int,
+    config: SceneConfig | None = None,
+    labelled: int | None = None,
+    objects: bool = False,
 ) -> Path:
     """Write `count` pictures to `folder`: `images/*.png`, `masks/*.png` with a palette, `classes.toml`, and the lists
     `train.txt` and `val.txt` (the last fifth, at least one). Returns the folder.
 
     With `config.raters` the masks are theirs, `masks/NAME_r0.png` and so on, and the exact mask is not written.
-
+    `objects`: the masks are label images of 16 bits that tell pieces apart, class * DIVISOR + number of the piece; the
+    configuration is CROWD where none is given.
     `labelled`: how many of the training pictures get a mask; None: all. The validation pictures all have one.
     Pictures with depth are written as TIFF, since a PNG holds no floats.
     """
-    folder, config = Path(folder), config or SceneConfig()
+    folder, config = Path(folder), config or (CROWD if objects else SceneConfig())
     if count < 2:
         raise UsageError(f"{count} pictures can't be divided into training and validation; ask for at least 2.")
     training = count - max(1, count // 5)
     if labelled is not None and not 0 <= labelled <= training:
         raise UsageError(f"{labelled} labelled pictures were asked for, but there are {training} training pictures.")
+    if objects and (config.raters or config.objects[1] >= DIVISOR):
+        raise UsageError(f"label images hold one rater's objects, fewer than {DIVISOR}; leave raters or objects out.")
     make_folder(folder / "images")
     make_folder(folder / "masks")
     names = []
     for index, sample in enumerate(draw_scenes(config, count)):
         names.append(sample.name)
         _write_image(folder / "images" / sample.name, sample.image)
-        if sample.mask is not None and (labelled is None or index < labelled or index >= training):
-            if not sample.raters:
+        assert sample.mask is not None and sample.instances is not None
+        if labelled is None or index < labelled or index >= training:
+            if objects:
+                numbers = sample.mask.astype(np.int32) * DIVISOR + sample.instances.label_image
+                write_label_image(folder / "masks" / f"{sample.name}.png", numbers)
+            elif not sample.raters:
                 write_mask(folder / "masks" / f"{sample.name}.png", sample.mask, CLASSES)
             for number, mask in enumerate(sample.raters):
                 write_mask(folder / "masks" / f"{sample.name}_r{number}.png", mask, CLASSES)
     write_atomically(folder / "train.txt", ("\n".join(names[:training]) + "\n").encode())
     write_atomically(folder / "val.txt", ("\n".join(names[training:]) + "\n").encode())
-    table = ClassTable(CLASSES, values=tuple(range(len(CLASSES))), ignore=(255,))
+    values = tuple(range(len(CLASSES)))
+    table = ClassTable(CLASSES, values=values, ignore=(255,))
+    if objects:
+        table = ClassTable(CLASSES, values=values, coding="objects", divisor=DIVISOR)
     write_class_table(folder / "classes.toml", table, "Drawn scenes: pieces of wood, told apart by their shape.")
     return folder
 
@@ -232,15 +260,28 @@ def place_pieces(config: SceneConfig, index: int) -> list[Piece]:
     pieces: list[Piece] = []
     for _ in range(rng.integers(config.objects[0], config.objects[1] + 1)):
         kind = int(rng.choice(4, p=_FREQUENCIES)) + 1
-        radius = side * rng.uniform(_SMALLEST, _LARGEST)
+        radius = side * rng.uniform(*config.sizes)
         tint = kind - 1 if rng.random() < config.cue else int(rng.integers(len(_TINTS)))
         angle, height = rng.uniform(0, 2 * np.pi), rng.uniform(3, 10)
+        beside = pieces if config.together and pieces and rng.random() < config.together else []
         for _ in range(20):  # a crowded picture simply gets fewer pieces
             x, y = rng.uniform(0, config.width), rng.uniform(0, config.height)
-            if all(np.hypot(x - p.x, y - p.y) >= _HIDDEN * (radius + p.radius) for p in pieces):
+            if beside:
+                other, towards = beside[int(rng.integers(len(beside)))], rng.uniform(0, 2 * np.pi)
+                away = rng.uniform(_apart(config, radius, other), radius + other.radius)
+                x, y = other.x + away * np.cos(towards), other.y + away * np.sin(towards)
+            inside = 0 <= x < config.width and 0 <= y < config.height
+            if inside and all(np.hypot(x - p.x, y - p.y) >= _apart(config, radius, p) - 1e-9 for p in pieces):
                 pieces.append(Piece(kind, x, y, radius, angle, tint, height))
                 break
     return pieces
+
+
+def _apart(config: SceneConfig, radius: float, below: Piece) -> float:
+    """How far a new piece's centre is at least from that of a piece that it may lie on, in pixels. Where sizes differ
+    much, half of the radii's sum would let a large piece bury a small one: then it keeps off its centre too."""
+    least = _HIDDEN * (radius + below.radius)
+    return max(least, radius) if config.together else least
 
 
 def signed_distance(piece: Piece, height: int, width: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,16 +18,28 @@ from ..records import Classes, Sample
 from .classes import ClassTable
 from .fingerprint import Measures, measure
 from .folder import CLASSES_FILE, Entry, Folder, open_folder
+from .levels import stretched
 from .read import as_channels
 from .shapes import Drawing
 from .split import Splits, choose_labelled, group_of, split
 
 
 class Readable:
-    """Samples of a folder's entries, read from the disk at each access, all with the same number of channels."""
+    """Samples of a folder's entries, read from the disk at each access, all with the same number of channels.
 
-    def __init__(self, folder: Folder, entries: Sequence[Entry], channels: int, hidden: frozenset[str] = frozenset()):
+    levels: "picture" stretches each between its own darkest and brightest pixels.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        entries: Sequence[Entry],
+        channels: int,
+        hidden: frozenset[str] = frozenset(),
+        levels: Literal["as_is", "picture"] = "as_is",
+    ) -> None:
         self.folder, self.entries, self.channels, self.hidden = folder, tuple(entries), channels, hidden
+        self.levels = levels
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -38,6 +51,8 @@ class Readable:
             image = as_channels(sample.image, self.channels)
         except DataError as error:
             raise DataError(f"{entry.image}: {error}") from error
+        if self.levels == "picture":
+            image = stretched(image)
         if entry.name in self.hidden:
             return Sample(sample.name, image)
         return Sample(sample.name, image, sample.mask, sample.labels, sample.instances, sample.raters)
@@ -56,12 +71,11 @@ class Readable:
     def labelled(self) -> Readable:
         """Only those whose mask is there and not hidden."""
         known = [e for e in self.entries if self.folder.labelled(e) and e.name not in self.hidden]
-        return Readable(self.folder, known, self.channels)
+        return Readable(self.folder, known, self.channels, levels=self.levels)
 
     def unlabelled(self) -> Readable:
         """All of them, their masks neither read nor shown."""
-        bare = [replace(entry, masks=(), annotation=None, raters=()) for entry in self.entries]
-        return Readable(self.folder, bare, self.channels)
+        return Readable(self.folder, [entry.bare() for entry in self.entries], self.channels)
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ class Sets:
 
     def fingerprint(self) -> str:
         """A digest of which files are in which part: it changes where a file is added, removed, or changes its size,
-        and where an outline is drawn otherwise."""
+        where an outline is drawn otherwise, and where an object is given another class."""
         digest = hashlib.sha256()
         for part in (self.train, self.validation, self.test, *([self.generated] if self.generated else [])):
             for entry in part.entries:
@@ -94,7 +108,10 @@ class Sets:
                 sizes = [path.stat().st_size for path in files if Path(path).is_file()]
                 digest.update(f"{entry.name} {sizes} {entry.name in part.hidden}\n".encode(errors="surrogateescape"))
                 if entry.annotation is not None:
-                    _digest_drawing(digest, self.folder.drawings[entry.annotation])
+                    _digest_drawing(digest, self.folder.drawings[entry.annotation], self.folder.objects)
+                if self.folder.objects:
+                    classes = sorted(part.folder.named.get(entry.name, {}).items())
+                    digest.update(f"objects {classes} {self.table.split}\n".encode(errors="surrogateescape"))
             digest.update(b"--\n")
         return digest.hexdigest()[:16]
 
@@ -112,6 +129,7 @@ def open_sets(
     generated: str | Path | None = None,
     split_seed: int | None = None,
     regions: int | None = None,
+    objects: bool = False,
 ) -> Sets:
     """A folder's pictures in their parts, the labelled training ones measured.
 
@@ -120,11 +138,12 @@ def open_sets(
     seed: of the masks that are kept, and of the division where `split_seed` is None.
     generated: a folder of made pairs of the same classes, of which none may be called as a picture that is held back.
     regions: of a model that finds its own; then a folder without any mask is all training part, with as many classes.
+    objects: whether samples come with their objects; see `open_folder`.
     channels: of every picture; None: what all can be shown with, else of most. `progress(done, total)` is called while
     pictures are read.
     Raises DataError where there is nothing to learn from.
     """
-    folder = open_folder(root, classes)
+    folder = open_folder(root, classes, objects=objects)
     if regions is not None and not any(folder.labelled(entry) for entry in folder.entries):
         return _bare(folder, regions, channels, progress)
     parts = split(folder, validation, test, seed if split_seed is None else split_seed)
@@ -172,7 +191,8 @@ def _bare(folder: Folder, regions: int, channels: int | None, progress: Callable
 def _pairs(root: str | Path, folder: Folder, parts: Splits, channels: int) -> Readable:
     """The made pairs of a folder, which must be of the same classes and of none of the pictures held back."""
     own = Path(root) / CLASSES_FILE
-    made = open_folder(root, own if own.is_file() else folder.root / CLASSES_FILE, write_classes=False)
+    table = own if own.is_file() else folder.root / CLASSES_FILE
+    made = open_folder(root, table, write_classes=False, objects=folder.objects)
     if made.classes.names != folder.classes.names or made.classes.overlapping != folder.classes.overlapping:
         raise DataError(
             f"{made.root} has the classes {', '.join(made.classes.names)}, {folder.root} has "
@@ -232,10 +252,10 @@ def common_channels(found: Sequence[int]) -> int:
     return max(set(found), key=lambda c: (found.count(c), c))
 
 
-def _digest_drawing(digest: hashlib._Hash, drawing: Drawing) -> None:
+def _digest_drawing(digest: hashlib._Hash, drawing: Drawing, objects: bool) -> None:
     digest.update(f"{drawing.size}\n".encode())
     for shape in drawing.shapes:
-        digest.update(f"{shape.category}\n".encode())
+        digest.update(f"{shape.category}{' crowd' if objects and shape.crowd else ''}\n".encode())
         for points in (*shape.rings, *([] if shape.runs is None else [shape.runs])):
             digest.update(np.ascontiguousarray(points).tobytes())
 

@@ -3,7 +3,7 @@ so pixel (row r, column c) covers x from c to c + 1 and y from r to r + 1."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ class Shape:
     rings: tuple[np.ndarray, ...] = ()  # each (N, 2) float64: x, y in pixels, or in [0, 1] if the Drawing has no size
     runs: np.ndarray | None = None  # (R,) int64: pixels outside, inside, outside, ... column by column
     area: float = 0.0  # for the order only: large ones lie below small ones
+    name: str = ""  # what its file calls it: the annotation's id, the line's number
+    crowd: bool = False  # a region of several objects that nobody told apart
+    box: tuple[float, float, float, float] | None = None  # left, top, width, height as its file says, pixels
 
 
 @dataclass(frozen=True)
@@ -44,24 +47,33 @@ def rasterise(drawing: Drawing, size: tuple[int, int], table: ClassTable, name: 
                 f"{name} has a shape of category {shape.category}, which classes.toml does not list; add it there as "
                 f"a [[class]] with value = {shape.category}, or to ignore."
             )
-        for ring in shape.rings:
-            _paint(mask, ring * scale, class_of[shape.category])
-        if shape.runs is not None:
-            mask[_unrolled(shape.runs, size)] = class_of[shape.category]
+        for top, left, inside in pixels_of(shape, size, scale):
+            mask[top : top + inside.shape[0], left : left + inside.shape[1]][inside] = class_of[shape.category]
     return mask
 
 
-def _paint(mask: Mask, ring: np.ndarray, value: int) -> None:
-    """Set the pixels whose centres are inside the ring, by the even-odd rule. For each row of centres, each edge that
-    crosses it flips inside and outside from the crossing on."""
-    height, width = mask.shape
+def pixels_of(shape: Shape, size: tuple[int, int], scale: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Top, left and (h, w) bool of each part of a shape: of each ring, times `scale` (x, y), and of its runs. What is
+    outside of a picture of `size` is cut off."""
+    for ring in shape.rings:
+        part = _inside(ring * scale, size)
+        if part is not None:
+            yield part
+    if shape.runs is not None and len(shape.runs) > 1:
+        yield _unrolled(shape.runs, size)
+
+
+def _inside(ring: np.ndarray, size: tuple[int, int]) -> tuple[int, int, np.ndarray] | None:
+    """The pixels whose centres are inside the ring, by the even-odd rule; None where there is none. For each row of
+    centres, each edge that crosses it flips inside and outside from the crossing on."""
+    height, width = size
     x0, y0 = ring.T
     x1, y1 = np.roll(ring, -1, axis=0).T
     first = np.ceil(np.minimum(y0, y1) - 0.5).clip(0, height).astype(np.int64)  # the rows that an edge crosses
     after = np.ceil(np.maximum(y0, y1) - 0.5).clip(0, height).astype(np.int64)
     counts = after - first
     if not counts.any():
-        return
+        return None
     edge = np.repeat(np.arange(len(ring)), counts)
     row = first[edge] + np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
     x = x0[edge] + (row + 0.5 - y0[edge]) / (y1[edge] - y0[edge]) * (x1[edge] - x0[edge])
@@ -70,12 +82,31 @@ def _paint(mask: Mask, ring: np.ndarray, value: int) -> None:
     flips = np.zeros((bottom - top, right - left + 1), np.int32)
     np.add.at(flips, (row - top, column - left), 1)
     inside = flips.cumsum(axis=1) % 2 == 1
-    mask[top:bottom, left:right][inside[:, :-1]] = value
+    return int(top), int(left), inside[:, :-1]
 
 
-def _unrolled(runs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return inside.reshape(size[1], size[0]).T
+def _unrolled(runs: np.ndarray, size: tuple[int, int]) -> tuple[int, int, np.ndarray]:
+    """Only the box of the runs is unrolled: 5000 objects would be 5000 times the picture's own pixels otherwise."""
+    ends = runs.cumsum()
+    seen = runs[1::2] > 0
+    first, after = ends[::2][: len(seen)][seen], ends[1::2][seen]  # of each run inside
+    if not len(first):
+        return 0, 0, np.zeros((0, 0), bool)
+    height = size[0]
+    left, right = int(first[0]) // height, (int(after[-1]) - 1) // height + 1
+    column = first // height - left
+    if (column != (after - 1) // height - left).any():  # a run over the end of a column: the box is of full height
+        whole = np.zeros((right - left) * height, bool)
+        whole[first[0] - left * height : after[-1] - left * height] = np.repeat(
+            np.arange(2 * len(first) - 1) % 2 == 0, np.diff(np.stack([first, after], 1).ravel())
+        )
+        return 0, left, whole.reshape(right - left, height).T
+    row, below = first % height, (after - 1) % height + 1
+    top, bottom = int(row.min()), int(below.max())
+    flips = np.zeros((right - left, bottom - top + 1), np.int32)
+    np.add.at(flips, (column, row - top), 1)
+    np.add.at(flips, (column, below - top), -1)
+    return top, left, flips.cumsum(axis=1)[:, :-1].T > 0
 
 
 def checked_ring(numbers: Sequence[float]) -> np.ndarray:

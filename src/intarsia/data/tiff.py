@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,24 +25,24 @@ JPEG_IN_TIFF = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)  # decode
 
 def tiff_header(path: Path, page: int = 0) -> Header:
     """The header of one page; `pages` counts them all."""
-    with _opened(path) as file:
-        return _header(path, file, page)
+    with opened_tiff(path) as file:
+        return page_header(path, file, page)
 
 
 def read_tiff(path: Path, page: int = 0) -> Stored:
     """One page, decoded in full; ValueError where the file is shorter than it promises."""
-    with _opened(path) as file:
-        header = _header(path, file, page)
+    with opened_tiff(path) as file:
+        header = page_header(path, file, page)
         return _stored(path, file.pages[page], header)
 
 
 def read_tiff_pages(path: Path) -> Stored:
     """All pages as the channels of one picture; DataError where they differ in size or type."""
-    with _opened(path) as file:
-        first = _header(path, file, 0)
+    with opened_tiff(path) as file:
+        first = page_header(path, file, 0)
         planes = []
         for number in range(len(file.pages)):
-            header = _header(path, file, number)
+            header = page_header(path, file, number)
             if (header.stored_size, header.dtype, header.channels) != (first.stored_size, first.dtype, 1):
                 raise DataError(
                     f"page {number} of {path} is {header.width} x {header.height} {header.dtype} with "
@@ -54,7 +55,7 @@ def read_tiff_pages(path: Path) -> Stored:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+def opened_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
     """An open file; what tifffile would log about it in this thread is dropped: we raise or we read."""
     thread = threading.get_ident()
 
@@ -70,7 +71,8 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
         logger.removeFilter(elsewhere)
 
 
-def _header(path: Path, file: tifffile.TiffFile, number: int) -> Header:
+def page_header(path: Path, file: tifffile.TiffFile, number: int) -> Header:
+    """The header of one page of an open file."""
     pages = len(file.pages)
     if not 0 <= number < pages:
         raise DataError(f"{path} has {pages} page(s), so there is no page {number}; count from 0.")
@@ -94,24 +96,34 @@ def _has_alpha(page: tifffile.TiffPage, samples: int) -> bool:
 
 
 def _stored(path: Path, page: tifffile.TiffPage, header: Header) -> Stored:
-    decoded_to_rgb = page.photometric == YCBCR and page.compression in JPEG_IN_TIFF
-    if page.photometric not in (MINISWHITE, MINISBLACK, RGB, PALETTE, SEPARATED) and not decoded_to_rgb:
-        kind = getattr(page.photometric, "name", page.photometric)
-        raise DataError(f"{path} stores colours as {kind}, which we don't read; save it as grey, RGB or palette.")
-    end = path.stat().st_size
-    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
-        if offset + count > end:
-            raise ValueError(f"it is cut off: its pixels end at byte {offset + count:,}, the file at {end:,}")
+    require_whole(path, page)
+    kind = stored_kind(path, page)
     values = page.asarray(maxworkers=1)
     if page.axes == "SYX":
         values = np.moveaxis(values, 0, -1)
     if values.shape[:2] != header.stored_size:
         raise ValueError(f"its pixels have shape {values.shape}, its header says {header.stored_size}")
-    samples = values.shape[2] if values.ndim == 3 else 1
-    bits = page.bitspersample if isinstance(page.bitspersample, int) else 8 * values.dtype.itemsize
+    return replace(kind, values=values.astype(np.uint8) if kind.bits == 1 else values)
+
+
+def require_whole(path: Path, page: tifffile.TiffPage) -> None:
+    """ValueError where the file ends before the page's pixels do."""
+    end = path.stat().st_size
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if offset + count > end:
+            raise ValueError(f"it is cut off: its pixels end at byte {offset + count:,}, the file at {end:,}")
+
+
+def stored_kind(path: Path, page: tifffile.TiffPage) -> Stored:
+    """What the stored numbers of a page mean, without the numbers. DataError for colours that we don't read."""
+    decoded_to_rgb = page.photometric == YCBCR and page.compression in JPEG_IN_TIFF
+    if page.photometric not in (MINISWHITE, MINISBLACK, RGB, PALETTE, SEPARATED) and not decoded_to_rgb:
+        kind = getattr(page.photometric, "name", page.photometric)
+        raise DataError(f"{path} stores colours as {kind}, which we don't read; save it as grey, RGB or palette.")
+    samples = 1 if page.axes == "YX" else page.shape[page.axes.index("S")]
     return Stored(
-        values.astype(np.uint8) if bits == 1 else values,
-        bits,
+        np.empty((0, 0), np.uint8),
+        page.bitspersample if isinstance(page.bitspersample, int) else 8 * page.dtype.itemsize,
         palette=_palette(page) if page.photometric == PALETTE else None,
         alpha=_has_alpha(page, samples) and page.photometric != SEPARATED,
         cmyk=page.photometric == SEPARATED,

@@ -39,7 +39,7 @@ def read_yolo(texts: Mapping[str, Path], files: Sequence[Path]) -> Annotations:
                 dropped.append(f"line {number}: a box without outline")
                 continue
             try:
-                shapes.append(_shape(numbers))
+                shapes.append(_shape(numbers, f"line {number}"))
             except (ValueError, OverflowError) as error:
                 dropped.append(f"line {number}: {error}")
         polygons += len(shapes)
@@ -55,14 +55,14 @@ def read_yolo(texts: Mapping[str, Path], files: Sequence[Path]) -> Annotations:
     return Annotations(categories, drawings, tuple(problems))
 
 
-def _shape(numbers: Sequence[str]) -> Shape:
+def _shape(numbers: Sequence[str], name: str) -> Shape:
     category = int(numbers[0])
     if category < 0:
         raise ValueError(f"class {category}; classes count from 0")
     ring = checked_ring([float(each) for each in numbers[1:]])
     if ring.min() < -0.05 or ring.max() > 1.05:
         raise ValueError("a polygon outside of [0, 1]; coordinates are shares of the picture's width and height")
-    return Shape(category, (ring,), area=ring_area(ring))
+    return Shape(category, (ring,), area=ring_area(ring), name=name)
 
 
 def looks_like_yolo(path: Path) -> bool:

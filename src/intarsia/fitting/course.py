@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.batches import Samples, Stream
 from ..records import Sample
+from ..runs import Run
 from ..training.loop import Training
 from ..training.watchers import Scores
 
@@ -25,6 +26,7 @@ class Course:
     criterion: str  # the score by which the best weights are chosen: higher is better
     words: str  # what it learns from, for the user
     beside: tuple[Stream, ...] = ()  # what joins each batch: made pairs, unlabelled pictures
+    close: Callable[[Run], None] | None = None  # what is done with the best weights when the training has ended
 
 
 class Some:

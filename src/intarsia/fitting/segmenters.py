@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import Config
 from ..data.batches import Cached, Stream
-from ..data.fingerprint import combine, for_channels
+from ..data.fingerprint import combine, for_channels, measure
 from ..data.sets import Sets
 from ..drawing import encode_png, grid, overlay, to_rgb8
 from ..errors import Stopped, UsageError
@@ -19,10 +19,12 @@ from ..losses import class_weights
 from ..metrics.calibration import Reliability
 from ..metrics.confusion import Confusion, LabelConfusion
 from ..models import MODELS
-from ..models.contract import SemanticModel
+from ..models.contract import InstanceModel, SemanticModel
 from ..training.loop import Training
 from ..training.watchers import Scores
 from .course import Course, some
+
+MEASURED = 100  # training pictures, at most, whose statistics are taken once they are stretched
 
 
 def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_asked: Callable[[], bool]) -> Course:
@@ -33,7 +35,7 @@ def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_a
     if not len(samples):  # a model that needs none
         samples = sets.train.unlabelled()
         words = f"{len(samples)} pictures without masks"
-    streams, beside = _beside(config, sets)
+    beside, more = streams(config, sets)
     looked_at = Cached(some(sets.validation, config.data.validation_pictures), config.data.cache_megabytes / 4)
     return Course(
         learnt=samples,
@@ -42,37 +44,36 @@ def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_a
         score=lambda training: score(training, looked_at, sets, device, stop_asked),
         draw=(lambda training: drawn(training, looked_at, sets, device)) if len(looked_at) else None,
         criterion="mean_iou",
-        words=words + beside,
-        beside=streams,
+        words=words + more,
+        beside=beside,
     )
 
 
-def _beside(config: Config, sets: Sets) -> tuple[tuple[Stream, ...], str]:
+def streams(config: Config, sets: Sets) -> tuple[tuple[Stream, ...], str]:
     """What joins the labelled pictures in each batch, and how to say so."""
-    streams, words, train = list[Stream](), "", config.train
+    found, words, train = list[Stream](), "", config.train
     half = config.data.cache_megabytes / 2
     if sets.generated is not None and train.generated:
-        streams.append(Stream(Cached(sets.generated, half), train.generated, config.augment, rarity_of(sets)))
+        found.append(Stream(Cached(sets.generated, half), train.generated, config.augment, rarity_of(sets)))
         words += f"; {train.generated} of {len(sets.generated)} made pairs beside {train.batch} real ones in each batch"
     if train.unlabelled:
         everything = sets.train.unlabelled()
-        streams.append(Stream(Cached(everything, half), train.unlabelled, config.augment.geometry()))
+        found.append(Stream(Cached(everything, half), train.unlabelled, config.augment.geometry()))
         words += f"; {train.unlabelled} of {len(everything)} without their masks beside {train.batch} labelled ones"
-    return tuple(streams), words
+    return tuple(found), words
 
 
 def streams_of(config: Config, sets: Sets) -> dict[str, int]:
     """`train.unlabelled` and `train.generated` as they are meant where they were left open. Raises UsageError for
     pictures that the model can't learn from, or that are not there."""
-    kind, train = MODELS[config.model.name], config.train
-    learns = issubclass(kind, SemanticModel) and kind.learns_from_unlabelled
+    train, learns = config.train, learns_from_unlabelled(config)
     if train.unlabelled and not learns:
-        able = [
-            name for name, each in MODELS.items() if issubclass(each, SemanticModel) and each.learns_from_unlabelled
-        ]
+        kind = InstanceModel if issubclass(MODELS[config.model.name], InstanceModel) else SemanticModel
+        able = [name for name, each in MODELS.items() if issubclass(each, kind) and each.learns_from_unlabelled]
+        how = " with model.alpha above 0" if kind is InstanceModel else ""
         raise UsageError(
-            f"train.unlabelled = {train.unlabelled}, but {config.model.name} learns from labelled pictures alone; "
-            f"leave it out, or take one of {', '.join(able)}."
+            f"train.unlabelled = {train.unlabelled}, but {config.model.name} learns from labelled pictures alone here; "
+            f"leave it out, or take one of {', '.join(able)}{how}."
         )
     if train.generated and sets.generated is None:
         raise UsageError(
@@ -84,37 +85,50 @@ def streams_of(config: Config, sets: Sets) -> dict[str, int]:
     return {"unlabelled": unlabelled, "generated": made if sets.generated is not None else 0}
 
 
+def learns_from_unlabelled(config: Config) -> bool:
+    """Whether the model, as it is set, learns from pictures that nobody labelled."""
+    kind = MODELS[config.model.name]
+    able = issubclass(kind, SemanticModel | InstanceModel) and kind.learns_from_unlabelled
+    return able and not (issubclass(kind, InstanceModel) and getattr(config.model, "alpha", 0.0) == 0)
+
+
 def found(config: Config, sets: Sets) -> dict[str, Any]:
     """What only the data can say of [model], wherever the user left it open: channels, classes, statistics, class
     weights. Raises UsageError where what was given contradicts the data."""
-    picture = combine(sets.measures, len(sets.classes))
     model: Any = config.model
     given = model.model_fields_set
-    facts: dict[str, Any] = {
-        "channels": sets.train.channels,
-        "classes": len(sets.classes),
-        "overlapping": sets.classes.overlapping,
-    }
+    facts: dict[str, Any] = {"classes": len(sets.classes), "overlapping": sets.classes.overlapping}
     for key, value in facts.items():
-        if key in given and getattr(model, key) != value and key != "channels":
+        if key in given and getattr(model, key) != value:
             raise UsageError(
                 f"model.{key} = {getattr(model, key)}, but {config.data.folder} has {value} "
                 f"({', '.join(sets.classes.names)}); "
                 f"leave model.{key} out, or give the folder's classes.toml the classes that you mean."
             )
-    if "channels" in given:
-        facts["channels"] = model.channels
-        for part in (sets.train, sets.validation, sets.test, *([sets.generated] if sets.generated else [])):
-            part.channels = model.channels
-    if "mean" not in given:
-        mean, deviation = (for_channels(values, facts["channels"]) for values in (picture.mean, picture.deviation))
-        facts["mean"] = tuple(round(m, 4) for m in mean)
-        facts["deviation"] = tuple(round(max(d, 1e-3), 4) for d in deviation)
+    facts |= of_pictures(config, sets)
     loss = model.loss
     if loss.class_weights != "none" and loss.weights is None:
         counts = [each.class_pixels for each in sets.measures if each.class_pixels is not None]
         weights = class_weights(np.stack(counts), loss.class_weights)
         facts["loss"] = {**loss.model_dump(), "weights": tuple(round(w, 4) for w in weights)}
+    return facts
+
+
+def of_pictures(config: Config, sets: Sets) -> dict[str, Any]:
+    """The pictures' channels, mean and deviation, wherever the user left them open; all parts get these channels."""
+    picture = combine(sets.measures, len(sets.classes))
+    model: Any = config.model
+    given = model.model_fields_set
+    facts: dict[str, Any] = {"channels": model.channels if "channels" in given else sets.train.channels}
+    for part in (sets.train, sets.validation, sets.test, *([sets.generated] if sets.generated else [])):
+        part.channels, part.levels = facts["channels"], model.levels
+    if "mean" not in given:
+        if model.levels == "picture":
+            shown = some(sets.train, MEASURED)
+            picture = combine([measure(shown[number].without_labels(), 0) for number in range(len(shown))], 0)
+        mean, deviation = (for_channels(values, facts["channels"]) for values in (picture.mean, picture.deviation))
+        facts["mean"] = tuple(round(m, 4) for m in mean)
+        facts["deviation"] = tuple(round(max(d, 1e-3), 4) for d in deviation)
     return facts
 
 

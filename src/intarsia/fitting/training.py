@@ -21,14 +21,15 @@ from ..errors import DataError, Stopped, UsageError
 from ..files import write_atomically
 from ..models import build
 from ..models.combined import FrozenFeatures
-from ..models.contract import GenerativeModel, Model, SemanticModel
+from ..models.contract import GenerativeModel, InstanceModel, Model, SemanticModel
+from ..models.instance import MaskRCNN
 from ..models.weights import TorchvisionName, fetch_torchvision, load_torchvision
 from ..runs import Run
 from ..training.loop import batches_a_step, prepare, train
 from ..training.machine import choose_device, describe, make_fabric, tune_allocator
 from ..training.stopping import stop_on_signals
 from ..training.watchers import Checkpoint, Log, Pictures, Show, Validate, Watcher
-from . import generators, segmenters
+from . import generators, instances, segmenters
 from .course import Course
 from .wishes import (
     ARRAY,
@@ -187,7 +188,9 @@ def _train(run: Run, config: Config, sets: AnySets, resumed: bool, say: Say, sho
             math.ceil(settings.epochs * len(course.learnt) / a_step) if settings.epochs else None
         )
         reached = done.finished or (steps and done.step >= steps) or (not steps and done.share >= 1)
-        if reached and (done.validated == done.step or not course.looked_at):  # a kill may have come before the last
+        closed = course.close is None or run.thresholds_path.is_file()
+        # a kill may have come before the last validation
+        if reached and closed and (done.validated == done.step or not course.looked_at):
             say(f"{run.folder} is finished ({done.step} steps); evaluate it, or start another run with --run.")
             return Fitted(run, done.step, done.seconds, _score(done.best), True, measurable)
 
@@ -217,6 +220,8 @@ def _train(run: Run, config: Config, sets: AnySets, resumed: bool, say: Say, sho
             if pictures:
                 pictures.now(training)
             checkpoint.now(training)
+            if course.close:
+                course.close(run)
         except Stopped:
             if not stop_asked():
                 raise
@@ -234,6 +239,8 @@ def _course(
 ) -> Course:
     if isinstance(model, GenerativeModel):
         return generators.course(model, config, sets, device, run, stop_asked, say)
+    if isinstance(model, InstanceModel) and isinstance(sets, Sets):
+        return instances.course(model, config, sets, device, stop_asked)
     if isinstance(model, SemanticModel) and isinstance(sets, Sets):
         return segmenters.course(model, config, sets, device, stop_asked)
     raise UsageError(f"`fit` knows no way to train {config.model.name}; take one of `intarsia models`.")
@@ -255,8 +262,10 @@ def start_from(model: Model, source: str) -> tuple[str, ...]:
                 f"train.start = {source!r}: of torchvision there are {', '.join(get_args(TorchvisionName))}; "
                 "build the model for them with torchvision_config."
             )
-        if not isinstance(model, SemanticModel):
-            raise UsageError(f"train.start = {source!r} is for segmenters; this is a {type(model).__name__}.")
+        if not isinstance(model, SemanticModel | MaskRCNN):
+            raise UsageError(
+                f"train.start = {source!r} is for segmenters and Mask R-CNN; this is a {type(model).__name__}."
+            )
         return load_torchvision(model, fetch_torchvision(cast(TorchvisionName, name)))
     theirs = {_alone(name): value for name, value in Run(source).load_model().state_dict().items()}
     own = model.state_dict()

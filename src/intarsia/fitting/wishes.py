@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from ..config import Config, DataConfig, differences, read_config, validate
+from ..data.folder import open_folder
 from ..data.pictures import PictureSets, open_pictures
 from ..data.sets import Sets, open_sets
 from ..errors import UsageError
 from ..models import MODELS
-from ..models.contract import GenerativeModel, SemanticModel
+from ..models.contract import GenerativeModel, InstanceModel, SemanticModel
+from ..models.instance import InstanceSegNetConfig
 from ..plan import make_plan
 from ..runs import Run
 from ..training.machine import choose_device, choose_precision
-from . import generators, segmenters
+from . import generators, instances, segmenters
 
 Say = Callable[[str], None]  # takes a line for the user
 ARRAY = "(array)"  # data.folder of a run whose pictures came as an array
@@ -115,12 +117,20 @@ def _planned(overrides: dict[str, Any], say: Say, array: Array | None) -> tuple[
     budget = [overrides.get(f"train.{key}") for key in ("steps", "epochs", "minutes")]
     timed = all(value is None for value in budget)
     model = asked.model.name if "model.name" in overrides else None
-    sets = open_for(asked, array)
+    sets = open_for(asked if model or array else suited(asked), array)
     plan = make_plan(sets, data, device=device, model=model, seed=seed, measure=timed)
     height, width = plan.config.augment.crop
     say(f"planned: {plan.config.model.name}, crops of {height}x{width}, batches of {plan.config.train.batch}")
     kept = {key: why for key, why in plan.reasons.items() if not any(_covers(given, key) for given in overrides)}
     return read_config(None, overrides, plan.config), kept, sets
+
+
+def suited(config: Config) -> Config:
+    """A configuration whose model nobody chose, with one that suits what the folder's masks hold: where they number
+    objects, one of objects."""
+    table = open_folder(config.data.folder, config.data.classes).table
+    numbered = table.coding == "objects" or table.match == "nonzero"
+    return config.model_copy(update={"model": InstanceSegNetConfig()}) if numbered else config
 
 
 def _covers(given: str, key: str) -> bool:
@@ -136,7 +146,8 @@ def open_for(config: Config, array: Array | None = None) -> AnySets:
             raise UsageError(f"{config.model.name} learns from masks; give a folder of pictures and masks, no array.")
         kind = MODELS[config.model.name]
         finds = issubclass(kind, SemanticModel) and not kind.needs_masks
-        return open_sets_for(data, config.seed, config.model.classes if finds else None)
+        regions = config.model.classes if finds else None
+        return open_sets_for(data, config.seed, regions, objects=issubclass(kind, InstanceModel))
     if generators.needs_masks(config):
         if array is not None:
             raise UsageError(f"{config.model.name} is told masks here; give a folder of pictures and masks, no array.")
@@ -149,10 +160,11 @@ def open_for(config: Config, array: Array | None = None) -> AnySets:
     return open_pictures(data.folder, data.validation, data.test, seed)
 
 
-def open_sets_for(data: DataConfig, seed: int, regions: int | None = None) -> Sets:
+def open_sets_for(data: DataConfig, seed: int, regions: int | None = None, objects: bool = False) -> Sets:
     return open_sets(
         data.folder, data.classes, data.validation, data.test, data.leave_out, data.labelled, seed,
         generated=data.generated, split_seed=data.split_seed, regions=regions,
+        objects=objects,
     )  # fmt: skip
 
 
@@ -164,7 +176,8 @@ def completed(config: Config, sets: AnySets) -> Config:
         found, augment = generators.found(config, sets)
     else:
         assert isinstance(sets, Sets)
-        found, augment = segmenters.found(config, sets), {}
+        kind = instances if issubclass(MODELS[config.model.name], InstanceModel) else segmenters
+        found, augment = kind.found(config, sets), {}
         beside = segmenters.streams_of(config, sets)
     tree = config.model_dump(mode="json", exclude_none=True)
     tree["model"] |= found

@@ -8,6 +8,10 @@
     OUT/probabilities/NAME.tif    on request: 16-bit, a page a class, value / 65535
     OUT/samples/NAME_s00.png      on request: several plausible answers, _s00, _s01, ...; all others are of their mean
 
+Of pictures of more than 64 million pixels the masks, labels, overlays and uncertainty are .tif: tiled BigTIFF files
+with smaller copies of themselves, by `huge.py`, which holds a few tiles of such a picture and goes on in its middle.
+While it is at work, OUT/.unfinished holds what is finished.
+
 NAME is the picture's path without its suffix, below the folder that was given; for pictures given one by one or by a
 pattern, below the deepest folder that they share. Where that name is another picture's, the suffix joins it
 (`x.png` -> x, `x.jpg` -> x_jpg), and then a number. A picture keeps the name it got, as long as it exists.
@@ -20,24 +24,45 @@ from __future__ import annotations
 import glob
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from .. import drawing
+from ..data.read import read_header
+from ..data.windows import Windows
 from ..drawing import encode_png, file_names, to_uint16, write_grey16, write_labels, write_mask, write_probabilities
 from ..errors import UsageError
 from ..files import make_folder, remove_file, write_atomically
 from ..records import Classes, Image, Labels, Mask, Prediction
+from .huge import HUGE_PIXELS, PROBABILITIES, UNCERTAINTY, UNFINISHED, BlockAnswerer, answer_huge, forget, state_of
+from .huge import LABELS as LABELS
+from .huge import MASKS as MASKS
+from .huge import OVERLAYS as OVERLAYS
+from .huge import Strip as Strip
 from .inputs import Input, find_inputs, give_names
-from .predictor import Failure, Predictor, ahead, attempt, mean_of
 from .record import Record, writing
+from .working import Failure, ahead, attempt, mean_of
 
-MASKS, LABELS, OVERLAYS, UNCERTAINTY, PROBABILITIES = "masks", "labels", "overlays", "uncertainty", "probabilities"
 SAMPLES = "samples"
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+class Answerer(BlockAnswerer, Protocol):
+    """Who can be asked for a folder of pictures: a `Predictor`, or an exported file (`ExportedPredictor`)."""
+
+    @property
+    def gives_probabilities(self) -> bool: ...
+    def read(self, picture: Path, /) -> Image: ...
+    def strips(self, image: Image, name: str, /) -> Iterator[Strip]: ...
+    def ambiguous(self) -> object: ...
+    def sample_strips(self, image: Image, name: str, count: int, seed: int, /) -> Iterator[tuple[Prediction, ...]]: ...
 
 
 @dataclass(frozen=True)
@@ -61,9 +86,29 @@ class Wanted:
     probabilities: bool
     samples: int = 0  # plausible answers for each picture; 0: one answer, and no folder of several
     seed: int = 0  # of these
+    huge: int = HUGE_PIXELS  # more pixels than that: windows in, tiled TIFF out
 
     def file(self, folder: str, name: str) -> Path:
         return self.out / folder / f"{name}.{'tif' if folder == PROBABILITIES else 'png'}"
+
+    def tiled(self, folder: str, name: str) -> Path:
+        """The same, of a huge picture."""
+        return self.out / folder / f"{name}.tif"
+
+    def there(self, folder: str, name: str) -> Path:
+        """The one of the two that is there, else the first."""
+        tiled = self.tiled(folder, name)
+        return tiled if tiled.is_file() else self.file(folder, name)
+
+    def of_huge(self, name: str) -> dict[str, Path]:
+        """What `answer_huge` is to write for a picture."""
+        asked = {OVERLAYS: self.overlay, UNCERTAINTY: self.uncertainty, MASKS: True}
+        files = {folder: self.tiled(folder, name) for folder, wanted in asked.items() if wanted}
+        if self.classes.overlapping:
+            files |= {
+                f"{LABELS}/{i}": self.tiled(f"{LABELS}/{each}", name) for i, each in enumerate(file_names(self.classes))
+            }
+        return files
 
     def files(self, name: str) -> list[Path]:
         """The files of a picture that is done."""
@@ -72,7 +117,7 @@ class Wanted:
         if self.classes.overlapping:
             folders += [f"{LABELS}/{each}" for each in file_names(self.classes)]
         several = [self.file(SAMPLES, f"{name}_s{number:02d}") for number in range(self.samples)]
-        return several + [self.file(folder, name) for folder in folders]
+        return several + [self.there(folder, name) for folder in folders]
 
 
 @dataclass(frozen=True)
@@ -88,7 +133,7 @@ class Answer:
 
 
 def predict_files(
-    predictor: Predictor,
+    predictor: Answerer,
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
@@ -98,6 +143,7 @@ def predict_files(
     samples: int = 0,
     seed: int = 0,
     overwrite: bool = False,
+    huge: int = HUGE_PIXELS,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> PredictionSummary:
     """Write the answers for files, folders (with those below) and patterns such as `scans/**/*.tif` into `out`.
@@ -110,31 +156,33 @@ def predict_files(
     samples: so many plausible answers for each picture as well, the other files being of their mean, with the
     uncertainty; 0: one answer. They depend on `seed` and the picture's name in `out`, not on the other pictures.
 
+    huge: pixels beyond which a TIFF or .npy file is read in windows and its answers are tiled TIFF files (`huge.py`);
+    with probabilities or samples it is read whole all the same.
+
     Raises DataError where there are no pictures, UsageError for answers of another model and for samples of a model
-    that has one answer only, DiskError where `out` can't
-    be written or is being written by another process.
+    that has one answer only, DiskError where `out` can't be written or is being written by another process.
     """
     began = time.monotonic()
     if samples < 0 or seed < 0:
         raise UsageError(f"samples = {samples} with seed {seed} were asked for; give whole numbers of 0 or more.")
     if samples:
         predictor.ambiguous()
+    if (probabilities or uncertainty) and not predictor.gives_probabilities:
+        raise UsageError(
+            "this exported file gives class numbers only, no probabilities and no uncertainty; export the run again, "
+            "with --probabilities."
+        )
     out = Path(out)
     found = find_inputs(inputs, out)
-    wanted = Wanted(out, predictor.classes, overlay, uncertainty or samples > 0, probabilities, samples, seed)
+    wanted = Wanted(out, predictor.classes, overlay, uncertainty or samples > 0, probabilities, samples, seed, huge)
     with writing(out):
         waiting = _prepare(predictor, found, wanted, overwrite)
-        skipped = len(found) - len(waiting)
-        failed: list[tuple[Path, str]] = []
-        for count, (name, failure) in enumerate(_work(predictor, waiting, wanted), start=1):
-            if failure is not None:
-                failed.append((failure.path, str(failure.error)))
-            if progress is not None:
-                progress(skipped + count, len(found), name)
-    return PredictionSummary(len(waiting) - len(failed), skipped, tuple(failed), time.monotonic() - began)
+        answer, write = partial(_answer, predictor, wanted), partial(_write, wanted=wanted)
+        results = worked_off(waiting, partial(_read, predictor, wanted), answer, write)
+        return summed_up(results, began, len(found) - len(waiting), len(found), progress)
 
 
-def _prepare(predictor: Predictor, found: list[Input], wanted: Wanted, overwrite: bool) -> dict[str, Path]:
+def _prepare(predictor: Answerer, found: list[Input], wanted: Wanted, overwrite: bool) -> dict[str, Path]:
     """The pictures still to do, by name, after `prediction.json` says what stands in the folder from now on."""
     record = Record(wanted.out / "prediction.json", overwrite)
     names = give_names(found, record.sources())
@@ -145,6 +193,9 @@ def _prepare(predictor: Predictor, found: list[Input], wanted: Wanted, overwrite
         wanted.files,
         partial(_remove, wanted),
     )
+    if (wanted.out / UNFINISHED).is_dir():
+        for name in record.pictures.keys() - set(waiting):  # finished in the last instant of a killed process
+            forget(state_of(wanted.out, name))
     return {name: names[name].path for name in waiting}
 
 
@@ -159,38 +210,80 @@ def _remove(wanted: Wanted, name: str) -> None:
     ]
     for folder in folders:
         remove_file(wanted.file(folder, name))
+        remove_file(wanted.tiled(folder, name))
+    forget(state_of(wanted.out, name))
     first = wanted.file(SAMPLES, name)
     for file in first.parent.glob(f"{glob.escape(first.stem)}_s*.png"):  # however many there were
         if re.fullmatch(re.escape(first.stem) + r"_s\d+\.png", file.name):
             remove_file(file)
 
 
-def _work(predictor: Predictor, waiting: dict[str, Path], wanted: Wanted) -> Iterator[tuple[str, Failure | None]]:
+def worked_off(
+    waiting: Mapping[str, Path],
+    read: Callable[[Path], Given],
+    answer: Callable[[str, Given], Made],
+    write: Callable[[str, Made], object],
+) -> Iterator[tuple[str, Failure | None]]:
     """Each picture's name once its files are written, or its failure: three pictures at a time, one a stage."""
 
-    def read(item: tuple[str, Path]) -> tuple[str, Path, Image | Failure]:
+    def reading(item: tuple[str, Path]) -> tuple[str, Path, Given | Failure]:
         name, path = item
-        return name, path, attempt(path, lambda: predictor.read(path))
+        return name, path, attempt(path, lambda: read(path))
 
-    def compute(items: Iterable[tuple[str, Path, Image | Failure]]) -> Iterator[tuple[str, Answer | Failure]]:
+    def computing(items: Iterable[tuple[str, Path, Given | Failure]]) -> Iterator[tuple[str, Made | Failure]]:
         for name, path, image in items:
             if isinstance(image, Failure):
                 yield name, image
             else:
-                yield name, attempt(path, partial(_answer, predictor, name, image, wanted))
+                yield name, attempt(path, partial(answer, name, image))
 
-    def write(item: tuple[str, Answer | Failure]) -> tuple[str, Failure | None]:
-        name, answer = item
-        if isinstance(answer, Failure):
-            return name, answer
-        _write(name, answer, wanted)
+    def writing(item: tuple[str, Made | Failure]) -> tuple[str, Failure | None]:
+        name, made = item
+        if isinstance(made, Failure):
+            return name, made
+        write(name, made)
         return name, None
 
-    return ahead(write, compute(ahead(read, waiting.items())))
+    return ahead(writing, computing(ahead(reading, waiting.items())))
 
 
-def _answer(predictor: Predictor, name: str, image: Image, wanted: Wanted) -> Answer:
-    """The answer put together strip by strip: a picture's probabilities, 4 bytes a class and pixel, are never whole."""
+def summed_up(
+    results: Iterable[tuple[str, Failure | None]],
+    began: float,
+    skipped: int,
+    count: int,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> PredictionSummary:
+    """What comes of the pictures that are worked off, of `count` in all, of which `skipped` were there already, since
+    `began` by the monotonic clock."""
+    done, failed = 0, list[tuple[Path, str]]()
+    for name, failure in results:
+        done += 1
+        if failure is not None:
+            failed.append((failure.path, str(failure.error)))
+        if progress is not None:
+            progress(skipped + done, count, name)
+    return PredictionSummary(done - len(failed), skipped, tuple(failed), time.monotonic() - began)
+
+
+def _read(predictor: Answerer, wanted: Wanted, path: Path) -> Image | Windows:
+    """The picture; a huge one to be read in windows, where its file can be."""
+    header = None if wanted.probabilities or wanted.samples else read_header(path, predictor.limit)
+    if header is not None and header.height * header.width > wanted.huge:
+        windows = predictor.windows(path)
+        if windows is not None:
+            return windows
+    return predictor.read(path)
+
+
+def _answer(predictor: Answerer, wanted: Wanted, name: str, image: Image | Windows) -> Answer | None:
+    """The answer put together strip by strip: a picture's probabilities, 4 bytes a class and pixel, are never whole.
+    None of a huge picture, whose answer is then written."""
+    if isinstance(image, Windows):
+        with image:
+            entry = Input(image.path, name).entry()
+            answer_huge(predictor, image, name, wanted.of_huge(name), state_of(wanted.out, name), entry)
+        return None
     size, count = image.shape[:2], len(wanted.classes)
     mask = np.empty(size, np.int16)
     labels = np.empty((count, *size), np.int8) if wanted.classes.overlapping else None
@@ -214,8 +307,8 @@ def _answer(predictor: Predictor, name: str, image: Image, wanted: Wanted) -> An
 
 
 def _strips(
-    predictor: Predictor, name: str, image: Image, wanted: Wanted
-) -> Iterator[tuple[Prediction, tuple[Prediction, ...]]]:
+    predictor: Answerer, name: str, image: Image, wanted: Wanted
+) -> Iterator[tuple[Strip, tuple[Prediction, ...]]]:
     """The answer in strips, and where several are wanted these, of which it is then the mean."""
     if not wanted.samples:
         yield from ((strip, ()) for strip in predictor.strips(image, name))
@@ -224,7 +317,12 @@ def _strips(
         yield mean_of(several), several
 
 
-def _write(name: str, answer: Answer, wanted: Wanted) -> None:
+def _write(name: str, answer: Answer | None, wanted: Wanted) -> None:
+    for folder in wanted.of_huge(name):  # the answer of the other kind, of an earlier call with another idea of huge
+        place = f"{LABELS}/{file_names(wanted.classes)[int(folder[7:])]}" if folder.startswith(LABELS) else folder
+        remove_file(wanted.file(place, name) if answer is None else wanted.tiled(place, name))
+    if answer is None:
+        return
     for file in wanted.files(name):
         make_folder(file.parent)
     if wanted.overlay:

@@ -11,43 +11,139 @@ then answer for the same latent, so that an answer is of one mind from one borde
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.levels import Stretched
 from ..data.read import LIMIT_PIXELS, as_channels, to_float
-from ..errors import DataError, IntarsiaError, NumericError, OutOfMemoryError, UsageError
-from ..models.contract import Ambiguous, SemanticModel
+from ..data.windows import Windows
+from ..errors import NumericError, UsageError
+from ..models.contract import Ambiguous, PictureModel, SemanticModel
 from ..models.sampling import generator_named
 from ..records import Classes, Image, Prediction
-from .reading import Picture, read_picture
-from .tiling import Sliceable, Tiling, predict_rows
+from .blocks import answer_blocks
+from .reading import Picture, read_picture, read_windows
+from .tiles import BYTES_A_PIXEL, whole_on_cpu
+from .tiles import WHOLE_CPU as WHOLE_CPU
+from .tiling import Sliceable, Tiling, of_arrays, predict_rows
+from .working import Failure as Failure
+from .working import ahead as ahead
+from .working import attempt as attempt
+from .working import mean_of as mean_of
 
-BYTES_A_PIXEL = 4096  # that a network is taken to need for each pixel at once: a thousand float32 values
-WHOLE_CPU = 4_000_000  # pixels; larger pictures are no faster whole, and the memory has other users
-
-Item = TypeVar("Item")
 Result = TypeVar("Result")
+Network = TypeVar("Network", bound=PictureModel)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A picture that could not be read or predicted, and why."""
+class PicturePredictor(ABC, Generic[Network, Result]):
+    """Answers by one model with one list of classes, a `Result` for a picture. The model is moved to the device and set
+    to `eval()`. The parameters are those of `Predictor`."""
 
-    path: Path
-    error: IntarsiaError
+    def __init__(
+        self,
+        model: Network,
+        classes: Classes,
+        device: Literal["auto", "cpu", "cuda"],
+        tile: int | None,
+        overlap: float,
+        channels: int | None,
+        precision: Literal["float32", "bfloat16", "float16"],
+        batch: int,
+        limit: int,
+    ) -> None:
+        self.device = device_named(device)
+        self.model = model.to(self.device).eval()
+        self.model.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+        self.classes = classes
+        self.channels = channels or int(model.get_buffer("mean").numel())
+        self.precision = getattr(torch, precision)
+        self.limit = limit
+        size = None if tile is None else (tile, tile)
+        self.tiling = Tiling(size, _whole(self.device), overlap, model.stride, batch)
+
+    def __call__(self, picture: Picture, name: str | None = None) -> Result:
+        """The same as `predict`."""
+        return self.predict(picture, name)
+
+    def predict(self, picture: Picture, name: str | None = None) -> Result:
+        """The answer at the picture's own size, as the picture is displayed (EXIF).
+
+        A picture is a file; an array (H, W) or (H, W, C) of uint8, uint16, bool, or float in [0, 1]; a Pillow picture;
+        or a tensor (C, H, W). Grey ones do for models of any number of channels. Raises DataError for what can't be
+        read, OutOfMemoryError for what does not fit.
+        """
+        name = name or (Path(picture).stem if isinstance(picture, str | Path) else "picture")
+        return self.predicted(name, self.read(picture))
+
+    def predict_many(self, paths: Iterable[str | Path]) -> Iterator[Result | Failure]:
+        """The answers for files, in their order; the next files are read and computed while you use an answer.
+
+        A file that can't be read or predicted gives a Failure, and the rest go on.
+        """
+
+        def read(path: Path) -> tuple[Path, Image | Failure]:
+            return path, attempt(path, lambda: self.read(path))
+
+        def compute(item: tuple[Path, Image | Failure]) -> Result | Failure:
+            path, image = item
+            if isinstance(image, Failure):
+                return image
+            return attempt(path, lambda: self.predicted(path.stem, image))
+
+        return ahead(compute, ahead(read, map(Path, paths)))
+
+    def read(self, picture: Picture) -> Image:
+        """A picture of any accepted kind as (H, W, C) uint8, uint16 or float32 in [0, 1], which the model can take."""
+        return read_picture(picture, self.channels, self.limit)
+
+    def windows(self, path: Path) -> Windows | None:
+        """A picture file that is read where it is sliced, which the model can take; None where only `read` will do."""
+        return read_windows(path, self.channels, self.limit)
+
+    @abstractmethod
+    def predicted(self, name: str, image: Image) -> Result:
+        """`predict` for a picture that `read` gave."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """All that the answers depend on, in numbers and words that fit into JSON."""
+
+    def levelled(self, image: Sliceable) -> Sliceable:
+        """The picture at the levels that the model was trained with: as it is, or stretched as a whole."""
+        return Stretched(image) if self.model.config.levels == "picture" else image
+
+    def prepare(self, crop: np.ndarray) -> np.ndarray:
+        """A part (H, W, C) of a picture as the model takes it: float32 in [0, 1], with the model's channels."""
+        return to_float(as_channels(crop, self.channels))
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the model is asked: that of the precision."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def shared_settings(self) -> dict[str, Any]:
+        """Those of the `settings` that every kind of answer depends on."""
+        return {
+            "weights": fingerprint(self.model),
+            "classes": list(self.classes.names),
+            "colours": [list(colour) for colour in self.classes.colours],
+            "precision": str(self.precision).removeprefix("torch."),
+            "tile": self.tiling.tile and self.tiling.tile[0],
+            "overlap": self.tiling.overlap,
+        }
 
 
-class Predictor:
+class Predictor(PicturePredictor[SemanticModel, Prediction]):
     """Answers by one model with one list of classes. The model is moved to the device and set to `eval()`."""
+
+    gives_probabilities = True  # of every class, whatever is asked for; an exported file may give class numbers only
 
     def __init__(
         self,
@@ -64,8 +160,8 @@ class Predictor:
         precision: Literal["float32", "bfloat16", "float16"] = "float32",  # half: faster where there is such hardware
         batch: int = 1,  # tiles at a time; more than 1 pays on a GPU only
         limit: int = LIMIT_PIXELS,  # pixels beyond which a file is refused
+        plain: float = 0.0,  # share of the range by which a plain tile's pixels may differ, [0, 1]; see `blocks.py`
     ) -> None:
-        self.device = device_named(device)
         if not scales or min(scales) <= 0 or temperature <= 0:
             raise UsageError(
                 f"scales ({scales}) and temperature ({temperature}) must be above 0; give at least one scale."
@@ -76,52 +172,11 @@ class Predictor:
                 f"the model's classes {kinds[model.overlapping]}, but the class list says that they "
                 f"{kinds[classes.overlapping]}; give the class list that the model was trained with."
             )
-        self.model = model.to(self.device).eval()
-        self.model.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
-        self.classes = classes
-        self.channels = channels or int(model.get_buffer("mean").numel())
+        super().__init__(model, classes, device, tile, overlap, channels, precision, batch, limit)
+        self.tiling = replace(self.tiling, plain=plain)
         self.flips = flips
         self.scales = scales
         self.temperature = temperature
-        self.precision = getattr(torch, precision)
-        self.limit = limit
-        size = None if tile is None else (tile, tile)
-        self.tiling = Tiling(size, _whole(self.device), overlap, model.stride, batch)
-
-    def __call__(self, picture: Picture, name: str | None = None) -> Prediction:
-        """The same as `predict`."""
-        return self.predict(picture, name)
-
-    def predict(self, picture: Picture, name: str | None = None) -> Prediction:
-        """The answer at the picture's own size, as the picture is displayed (EXIF).
-
-        A picture is a file; an array (H, W) or (H, W, C) of uint8, uint16, bool, or float in [0, 1]; a Pillow picture;
-        or a tensor (C, H, W). Grey ones do for models of any number of channels. Raises DataError for what can't be
-        read, OutOfMemoryError for what does not fit.
-        """
-        name = name or (Path(picture).stem if isinstance(picture, str | Path) else "picture")
-        return self._whole_prediction(name, self.read(picture))
-
-    def predict_many(self, paths: Iterable[str | Path]) -> Iterator[Prediction | Failure]:
-        """The answers for files, in their order; the next files are read and computed while you use an answer.
-
-        A file that can't be read or predicted gives a Failure, and the rest go on.
-        """
-
-        def read(path: Path) -> tuple[Path, Image | Failure]:
-            return path, attempt(path, lambda: self.read(path))
-
-        def compute(item: tuple[Path, Image | Failure]) -> Prediction | Failure:
-            path, image = item
-            if isinstance(image, Failure):
-                return image
-            return attempt(path, lambda: self._whole_prediction(path.stem, image))
-
-        return ahead(compute, ahead(read, map(Path, paths)))
-
-    def read(self, picture: Picture) -> Image:
-        """A picture of any accepted kind as (H, W, C) uint8, uint16 or float32 in [0, 1], which the model can take."""
-        return read_picture(picture, self.channels, self.limit)
 
     def strips(self, image: Sliceable, name: str = "picture") -> Iterator[Prediction]:
         """The answer in strips of full width, from top to bottom, for pictures too large to hold at once.
@@ -130,11 +185,25 @@ class Predictor:
         such as a memory map or a zarr array: only the strips at hand are in memory.
         """
         top = 0
-        for rows in predict_rows(self._probabilities, image, self.tiling, self._prepare):
+        for rows in predict_rows(self._probabilities, self.levelled(image), self.tiling, self.prepare):
             self._check_classes(len(rows))
             bottom = top + rows.shape[1]
             yield Prediction(name, np.asarray(image[top:bottom]), self.classes, rows)
             top = bottom
+
+    def blocks(
+        self, image: Sliceable, scratch: str | Path, name: str = "picture", start: int = 0
+    ) -> Iterator[tuple[int, int, Prediction]]:
+        """Top, left and answer of blocks that cover a picture from row `start` on, for pictures too wide for `strips`:
+        memory is that of a few tiles, and a folder, `scratch`, holds what waits. Together they are what `strips` gives.
+        """
+        levelled, answer = self.levelled(image), of_arrays(self._probabilities)
+        tidy = torch.cuda.empty_cache
+        found = answer_blocks(answer, levelled, self.tiling, self.prepare, Path(scratch), start=start, tidy=tidy)
+        for top, left, values in found:
+            self._check_classes(len(values))
+            part = np.asarray(image[top : top + values.shape[1], left : left + values.shape[2]])
+            yield top, left, Prediction(name, part, self.classes, values)
 
     def samples(
         self, picture: Picture, count: int = 16, seed: int = 0, name: str | None = None
@@ -171,7 +240,7 @@ class Predictor:
             return answers.unflatten(0, (count, len(images))).transpose(0, 1).flatten(1, 2)  # B S*K H W
 
         top = 0
-        for rows in predict_rows(predict, image, self.tiling, self._prepare):
+        for rows in predict_rows(predict, self.levelled(image), self.tiling, self.prepare):
             self._check_classes(len(rows) // count)
             bottom = top + rows.shape[1]
             picture = np.asarray(image[top:bottom])
@@ -195,29 +264,24 @@ class Predictor:
             spread = torch.cat(model.prior_of(images.to(self.device)), dim=1)  # B 2Z
             return spread[:, :, None, None].expand(-1, -1, *images.shape[2:])
 
-        rows = predict_rows(prior, image, self.tiling, self._prepare)
+        rows = predict_rows(prior, self.levelled(image), self.tiling, self.prepare)
         total = sum(each.sum(axis=(1, 2), dtype=np.float64) for each in rows)
         pixels = image.shape[0] * image.shape[1]
         mean, log_variance = torch.from_numpy(np.asarray(total / pixels, np.float32)).chunk(2)  # Z each
         noise = [torch.randn(model.latent, generator=generator_named(seed, name, i)) for i in range(count)]
         return (mean + (log_variance / 2).exp() * torch.stack(noise)).to(self.device)
 
-    def settings(self) -> dict[str, object]:
-        """All that the answers depend on, in numbers and words that fit into JSON."""
+    def settings(self) -> dict[str, Any]:
         return {
-            "weights": fingerprint(self.model),
-            "classes": list(self.classes.names),
-            "colours": [list(colour) for colour in self.classes.colours],
+            **self.shared_settings(),
             "overlapping": self.classes.overlapping,
             "flips": self.flips,
             "scales": list(self.scales),
             "temperature": self.temperature,
-            "precision": str(self.precision).removeprefix("torch."),
-            "tile": self.tiling.tile and self.tiling.tile[0],
-            "overlap": self.tiling.overlap,
+            **({"plain": self.tiling.plain} if self.tiling.plain else {}),
         }
 
-    def _whole_prediction(self, name: str, image: Image) -> Prediction:
+    def predicted(self, name: str, image: Image) -> Prediction:
         strips = [strip.probabilities for strip in self.strips(image)]
         probabilities = strips[0] if len(strips) == 1 else np.concatenate(strips, axis=1)
         return Prediction(name, image, self.classes, np.ascontiguousarray(probabilities))
@@ -228,9 +292,6 @@ class Predictor:
                 f"the model answers for {answered} classes, but the list has {len(self.classes)}; "
                 "give the class list that the model was trained with."
             )
-
-    def _prepare(self, crop: np.ndarray) -> np.ndarray:
-        return to_float(as_channels(crop, self.channels))
 
     @torch.inference_mode()
     def _probabilities(
@@ -243,11 +304,7 @@ class Predictor:
         total = self._view(images, ask, temperature, *views[0])
         for scale, flip in views[1:]:
             total += self._view(images, ask, temperature, scale, flip)
-        if not torch.isfinite(total.sum()):  # pictures are numbers in [0, 1]: it is the model
-            raise NumericError(
-                "the model's answer is not a number: its weights are not those of a training that went well; "
-                "take its other weights (best, last), or train again with a lower train.learning_rate."
-            )
+        require_numbers(total)
         return total.div_(len(views))
 
     def _view(
@@ -257,7 +314,7 @@ class Predictor:
         size = images.shape[2:]
         scaled = [max(1, round(side * scale)) for side in size]
         x = images if scale == 1 else F.interpolate(images, scaled, mode="bilinear", antialias=True)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        with self.autocast():
             logits = ask(x.flip(3) if flip else x)
         logits = logits.float() / temperature
         probabilities = logits.sigmoid() if self.classes.overlapping else logits.softmax(dim=1)
@@ -265,14 +322,13 @@ class Predictor:
         return probabilities if scale == 1 else F.interpolate(probabilities, size, mode="bilinear")
 
 
-def mean_of(answers: Sequence[Prediction]) -> Prediction:
-    """The mean of several answers for one picture: what share of them says so at each pixel, weighed by how sure each
-    is. Its mask is the majority's, its uncertainty high where the answers differ or none of them knows."""
-    first = answers[0]
-    total = np.zeros_like(first.probabilities)
-    for each in answers:
-        total += each.probabilities
-    return Prediction(first.name, first.image, first.classes, total / len(answers))
+def require_numbers(answer: Tensor) -> None:
+    """Raises NumericError where a model's answer holds what is not a number."""
+    if not torch.isfinite(answer.sum()):  # pictures are numbers in [0, 1]: it is the model
+        raise NumericError(
+            "the model's answer is not a number: its weights are not those of a training that went well; "
+            "take its other weights (best, last), or train again with a lower train.learning_rate."
+        )
 
 
 def device_named(name: str) -> torch.device:
@@ -295,50 +351,8 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], count: int = 1) -> Iterator[Result]:
-    """`map(function, items)`, worked off in a thread of its own, up to `count` results ahead of their use."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="intarsia-ahead") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for each in waiting:
-                each.cancel()
-
-
-def attempt(path: Path, work: Callable[[], Result]) -> Result | Failure:
-    """What `work` gives, or the Failure of this file; other errors than a file's own are raised."""
-    try:
-        return work()
-    except (DataError, OutOfMemoryError) as error:
-        return Failure(path, error)
-    except MemoryError:
-        return Failure(path, OutOfMemoryError(f"{path} does not fit into memory; cut it into smaller pictures."))
-
-
 def _whole(device: torch.device) -> int:
     """Pixels up to which a picture is done whole; larger ones in tiles of at most that many."""
     if device.type == "cuda":
         return max(256 * 256, torch.cuda.mem_get_info(device)[0] // BYTES_A_PIXEL)
-    free = _free_memory()
-    return WHOLE_CPU if free is None else max(256 * 256, min(WHOLE_CPU, free // BYTES_A_PIXEL))
-
-
-def _free_memory() -> int | None:
-    """Bytes that this process may still take, by Linux's own account and that of its container; None elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return None
-    group = Path("/sys/fs/cgroup")
-    try:
-        allowed = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        return free
-    return max(0, min(free, allowed))
+    return whole_on_cpu()

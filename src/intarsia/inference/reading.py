@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard, Union
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps
-from torch import Tensor
 
 from ..data.classes import ClassTable, decode, decode_plane, read_class_table
 from ..data.folder import CLASSES_FILE
 from ..data.read import LIMIT_PIXELS, as_channels, read_image, read_mask
+from ..data.windows import Windows, open_windows
 from ..errors import DataError
 from ..records import IGNORE, Classes, Image, Mask
 
-Picture = str | Path | np.ndarray | PillowImage.Image | Tensor
+if TYPE_CHECKING:  # an exported file answers without PyTorch
+    from torch import Tensor
+
+Picture = Union[str, Path, np.ndarray, PillowImage.Image, "Tensor"]
 Box = tuple[int, int, int, int]  #: x0, y0, x1, y1 in pixels, exclusive at its end
 Hole = str | Path | np.ndarray | Box
 
@@ -27,15 +32,33 @@ def read_picture(picture: Picture, channels: int, limit: int = LIMIT_PIXELS) -> 
         image, name = read_image(picture, limit), str(picture)
     elif isinstance(picture, PillowImage.Image):
         image, name = as_image(_from_pillow(picture)), "the picture"
-    elif isinstance(picture, Tensor):
+    elif _is_tensor(picture):
         image, name = as_image(np.moveaxis(picture.detach().cpu().numpy(), 0, -1)), "the tensor"
     else:
-        image, name = as_image(picture), "the array"
+        image, name = as_image(np.asarray(picture)), "the array"
     try:
         as_channels(image[:1, :1], channels)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     return image
+
+
+def read_windows(path: str | Path, channels: int, limit: int = LIMIT_PIXELS) -> Windows | None:
+    """A file that is read where it is sliced, as `read_picture` gives it whole; None for one that can't be. Close it.
+    Raises DataError as `read_picture` does."""
+    windows = open_windows(path, limit)
+    if windows is not None:
+        try:
+            as_channels(np.zeros((1, 1, windows.shape[2]), windows.dtype), channels)
+        except DataError as error:
+            windows.close()
+            raise DataError(f"{path}: {error}") from None
+    return windows
+
+
+def _is_tensor(picture: object) -> TypeGuard[Tensor]:
+    torch = sys.modules.get("torch")  # who has a tensor has loaded it
+    return torch is not None and isinstance(picture, torch.Tensor)
 
 
 def as_image(array: np.ndarray) -> Image:

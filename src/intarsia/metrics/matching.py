@@ -25,6 +25,7 @@ from ..errors import DataError, UsageError
 from .scores import Score, ratio
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+LARGEST_TABLE = 1 << 24  # numbers of objects up to which a table finds their places, ten times as fast as sorting
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Overlaps:
     predicted: np.ndarray  # (M,) likewise
     pairs: np.ndarray  # (P, 2) int64: places in `true` and in `predicted`
     iou: np.ndarray  # (P,) float64 in (0, 1]
+    shared: np.ndarray  # (P,) int64: pixels of each pair that are of both
+    true_areas: np.ndarray  # (N,) int64: pixels of each true object
+    predicted_areas: np.ndarray  # (M,) int64: likewise, without those where nobody knows the truth
 
 
 def overlaps(true: np.ndarray, predicted: np.ndarray) -> Overlaps:
@@ -50,8 +54,8 @@ def overlaps(true: np.ndarray, predicted: np.ndarray) -> Overlaps:
     known = true.ravel() >= 0
     ours, theirs = true.ravel()[known], predicted.ravel()[known]
     there = (ours > 0) | (theirs > 0)
-    first, rows = np.unique(np.maximum(ours[there], 0), return_inverse=True)
-    second, columns = np.unique(np.maximum(theirs[there], 0), return_inverse=True)
+    first, rows = _places(np.maximum(ours[there], 0))
+    second, columns = _places(np.maximum(theirs[there], 0))
     shape = (len(first), len(second))
     table = coo_matrix((np.ones(len(rows), np.int64), (rows, columns)), shape).tocsr().tocoo()  # the doubles summed
     true_areas, predicted_areas = np.bincount(rows, minlength=shape[0]), np.bincount(columns, minlength=shape[1])
@@ -61,7 +65,18 @@ def overlaps(true: np.ndarray, predicted: np.ndarray) -> Overlaps:
     iou = shared / (true_areas[row] + predicted_areas[column] - shared)
     skip = np.array([int((first == 0).any()), int((second == 0).any())])  # the background's place
     pairs = np.stack([row, column], axis=1) - skip
-    return Overlaps(first[skip[0] :], second[skip[1] :], pairs, iou)
+    areas = true_areas[skip[0] :], predicted_areas[skip[1] :]
+    return Overlaps(first[skip[0] :], second[skip[1] :], pairs, iou, shared, *areas)
+
+
+def _places(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different numbers, none below 0, rising, and the place of each among them; without sorting where it can."""
+    top = int(numbers.max(initial=0))
+    if top > LARGEST_TABLE:
+        return np.unique(numbers, return_inverse=True)
+    occurs = np.zeros(top + 1, bool)
+    occurs[numbers] = True
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[numbers]
 
 
 def matched(found: Overlaps, threshold: float = 0.5) -> np.ndarray:

@@ -8,7 +8,6 @@ from pydantic import Field
 from .combined import (
     Adversarial,
     AdversarialConfig,
-    CombinationConfig,
     FixMatch,
     FixMatchConfig,
     FrozenFeatures,
@@ -26,7 +25,7 @@ from .combined import (
     WNet,
     WNetConfig,
 )
-from .contract import Model, ModelConfig, SemanticConfig, SemanticModel
+from .contract import InstanceConfig, InstanceModel, Model, ModelConfig, SemanticConfig, SemanticModel
 from .generative import (
     GAN,
     VAE,
@@ -45,6 +44,7 @@ from .generative import (
     VAEGANConfig,
     VQVAEConfig,
 )
+from .instance import InstanceSegNet, InstanceSegNetConfig, MaskRCNN, MaskRCNNConfig, Watershed, WatershedConfig
 from .semantic import (
     FCN,
     DeepLab,
@@ -52,6 +52,7 @@ from .semantic import (
     FCDenseNet,
     FCDenseNetConfig,
     FCNConfig,
+    HoldsSegmenter,
     ProbabilisticUNet,
     ProbabilisticUNetConfig,
     SegNet,
@@ -76,6 +77,9 @@ MODELS: dict[str, type[Model]] = {
     "frozen_features": FrozenFeatures,
     "adversarial": Adversarial,
     "shape_prior": ShapePrior,
+    "instance_segnet": InstanceSegNet,
+    "mask_rcnn": MaskRCNN,
+    "watershed": Watershed,
     "autoencoder": Autoencoder,
     "gan": GAN,
     "pair_gan": PairGAN,
@@ -102,6 +106,9 @@ AnyModel = Annotated[
     | FrozenFeaturesConfig
     | AdversarialConfig
     | ShapePriorConfig
+    | InstanceSegNetConfig
+    | MaskRCNNConfig
+    | WatershedConfig
     | AutoencoderConfig
     | GANConfig
     | PairGANConfig
@@ -124,9 +131,19 @@ def build(config: AnyModel, fetch: bool = True) -> Model:
     """
     if not fetch and "pretrained" in type(config).model_fields:
         config = config.model_copy(update={"pretrained": False})
-    elif not fetch and isinstance(config, CombinationConfig) and "pretrained" in type(config.segmenter).model_fields:
+    elif not fetch and isinstance(config, HoldsSegmenter) and "pretrained" in type(config.segmenter).model_fields:
         config = config.model_copy(update={"segmenter": config.segmenter.model_copy(update={"pretrained": False})})
     return MODELS[config.name](config)
 
 
-__all__ = ["MODELS", "AnyModel", "Model", "ModelConfig", "SemanticConfig", "SemanticModel", "build"]
+__all__ = [
+    "MODELS",
+    "AnyModel",
+    "InstanceConfig",
+    "InstanceModel",
+    "Model",
+    "ModelConfig",
+    "SemanticConfig",
+    "SemanticModel",
+    "build",
+]

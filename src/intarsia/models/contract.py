@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ Losses = dict[str, Tensor]
 class ModelConfig(BaseModel):
     """What builds a model; travels with its weights."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Model(nn.Module, ABC):
@@ -67,11 +67,13 @@ class PictureConfig(ModelConfig):
     channels: int = Field(3, ge=1)  # of the pictures
     mean: tuple[float, ...] = (0.5,)  # of the training pictures in [0, 1], one number or one a channel
     deviation: tuple[float, ...] = (0.25,)  # likewise; pictures are standardised inside the model
+    levels: Literal["as_is", "picture"] = "as_is"  # picture: who asks stretches each between its darkest and brightest
 
 
 class PictureModel(Model):
     """A model that looks at pictures in [0, 1] of any size. Inside, they are standardised, and padded to its stride."""
 
+    config: PictureConfig
     mean: Tensor  # (1, C, 1, 1)
     deviation: Tensor  # (1, C, 1, 1)
     stride: int = 32  # sides are padded to a multiple of it on the way in, and cropped on the way out

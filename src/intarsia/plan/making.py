@@ -13,11 +13,11 @@ from ..data.fingerprint import Fingerprint, combine
 from ..data.pictures import PictureSets
 from ..data.sets import Sets
 from ..models import MODELS, build
-from ..models.contract import GenerativeModel
+from ..models.contract import GenerativeModel, InstanceModel, Model
 from ..records import IGNORE, Batch
 from ..training.loop import batches_a_step, prepare, train
 from ..training.machine import choose_device, choose_precision, describe, make_fabric
-from . import generators, segmenters
+from . import generators, instances, segmenters
 from .advice import Advice, read_advice
 
 
@@ -58,14 +58,15 @@ def make_plan(
     device = choose_device(device)
     advice = None
     if model is None and isinstance(sets, Sets):
-        advice = read_advice(sets.folder.root, picture.labelled, sets.classes.names)
+        advice = read_advice(sets.folder.root, picture.labelled, sets.classes.names, sets.folder.objects)
         model = advice.settings.get("model.name") if advice else None
         model = model if model in MODELS else None
     if model is not None and model in MODELS and issubclass(MODELS[model], GenerativeModel):
         tree, reasons = generators.rules(sets, picture, device, model)
     else:
         assert isinstance(sets, Sets)
-        tree, reasons = segmenters.rules(sets, picture, device, model)
+        objects = sets.folder.objects if model is None else issubclass(MODELS.get(model, Model), InstanceModel)
+        tree, reasons = (instances if objects else segmenters).rules(sets, picture, device, model)
     if advice is not None:
         _follow(advice, tree, reasons)
     tree |= {"seed": seed, "data": data.model_dump(mode="json", exclude_none=True) | tree.get("data", {})}
@@ -145,6 +146,14 @@ def _noise(config: Config, height: int, width: int) -> Batch:
     masks[labels:] = IGNORE
     names = tuple("" for _ in images)
     labelled = torch.arange(count) < labels
+    if issubclass(MODELS[config.model.name], InstanceModel):
+        row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        square = 1 + row // 16 * ((width + 15) // 16) + column // 16
+        grid = torch.where((row % 16 < 12) & (column % 16 < 12), square, 0)  # squares of 12 pixels in cells of 16
+        objects = grid.expand(count, -1, -1).clone()
+        objects[labels:] = IGNORE
+        kinds = tuple(torch.ones(int(square.max()), dtype=torch.int64) for _ in range(count))
+        return Batch(images, masks, labelled=labelled, names=names, objects=objects, object_classes=kinds)
     if getattr(config.model, "overlapping", False):
         planes = torch.nn.functional.one_hot(masks.clamp(min=0), classes).movedim(-1, 1).float()
         planes[labels:] = IGNORE

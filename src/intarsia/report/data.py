@@ -17,6 +17,7 @@ from ..errors import DataError
 from ..records import Classes
 from ..training.evaluation import Evaluation
 from ..training.generation import GenerativeEvaluation
+from ..training.object_evaluation import ObjectEvaluation
 
 VERSIONED = ("intarsia", "torch", "torchvision", "timm", "lightning", "numpy")  # packages that decide a run's result
 
@@ -62,6 +63,25 @@ class GenerativeReportData:
     split: str = "validation"  # which pictures were held back
     counts: Mapping[str, int] = field(default_factory=dict)  # pictures by what they are: {"training": 367, …}
     samples: Sequence[tuple[int, np.ndarray]] = ()  # step, and what was drawn then, (H, W, 3) uint8; see read_samples
+    seconds: float | None = None  # of training
+    device: str = ""
+    versions: Mapping[str, str] = field(default_factory=versions)
+    written: datetime = field(default_factory=lambda: datetime.now().astimezone())
+
+
+@dataclass(frozen=True)
+class ObjectReportData:
+    """One run of a model of objects, as far as it is known; the report leaves out what is missing."""
+
+    name: str  # of the run
+    classes: Classes  # the background first
+    config_text: str = ""  # TOML
+    # The lines of metrics.jsonl: "step", "time" in seconds since the start, "learning_rate", "train/…", "validation/…"
+    rows: Sequence[Mapping[str, float]] = ()
+    evaluation: ObjectEvaluation | None = None
+    split: str = "validation"  # which pictures were evaluated
+    counts: Mapping[str, int] = field(default_factory=dict)  # pictures by what they are: {"training": 367, …}
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # by which objects were made, as tuned
     seconds: float | None = None  # of training
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=versions)

@@ -63,7 +63,7 @@ def line_chart(
     ticks = _log_ticks(every) if logarithmic else ticks_of(float(every.min()), float(every.max()), 5)
     low, high = _range(every, ticks, logarithmic)
     furthest = max(float(line.x[-1]) for line in lines)
-    scale = _Scale(furthest, low, high, logarithmic)
+    scale = Scale(furthest, low, high, logarithmic)
 
     parts = []
     for value in ticks:
@@ -77,7 +77,7 @@ def line_chart(
         if step <= furthest:
             parts.append(_step_label(scale.across(step), step, times))
     for line in reversed(lines):  # the first is the one that matters: it is drawn last, on top
-        parts.append(_polyline(line.x, line.y, scale, line.colour))
+        parts.append(polyline(line.x, line.y, scale, line.colour))
         if len(line.x) <= MOST_MARKS:
             parts += [_mark(line, x, y, scale, percent) for x, y in zip(line.x, line.y, strict=True)]
     if best:
@@ -112,7 +112,7 @@ def bar_chart(title: str, bars: Sequence[Bar], unit: str, what: str, names: Sequ
     height = 210  # user units
     shown = [(piece[0], float(np.mean([each.value for each in piece]))) for piece in _pieces(bars, MOST_BARS)]
     ticks = ticks_of(0.0, max((value for _, value in shown), default=0) or 1.0, 4)
-    scale = _Scale(1.0, 0.0, ticks[-1], bottom=height - 26)
+    scale = Scale(1.0, 0.0, ticks[-1], bottom=height - 26)
     parts = []
     for value in ticks:
         y = scale.down(value)
@@ -139,11 +139,16 @@ def _pieces(bars: Sequence[Bar], most: int) -> list[list[Bar]]:
     return [[bars[i] for i in piece] for piece in np.array_split(np.arange(len(bars)), most)]
 
 
-def reliability_chart(title: str, curves: Mapping[str, Reliability]) -> str:
+def reliability_chart(
+    title: str, curves: Mapping[str, Reliability], what: str = "pixels", axes: tuple[str, str] | None = None
+) -> str:
     """A `<figure>`: accuracy over confidence for each named curve, the diagonal where both agree, and below it the
-    share of the first curve's answers in each bin."""
+    share of the first curve's answers in each bin.
+
+    what: the answers are, in the plural. axes: what is told, and how often it is so; None: as the curves' kind has it.
+    """
     height, plot, strip = 330, 222, 42  # user units: the chart, its plot, and the strip of shares
-    scale = _Scale(1.0, 0.0, 1.0, bottom=TOP + plot)
+    scale = Scale(1.0, 0.0, 1.0, bottom=TOP + plot)
     floor = TOP + plot + 8 + strip
     parts = []
     for value in (0, 0.25, 0.5, 0.75, 1):
@@ -151,8 +156,9 @@ def reliability_chart(title: str, curves: Mapping[str, Reliability]) -> str:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(text_at(LEFT - 7, y + 4, f"{100 * value:g}", "end"))
         parts.append(text_at(scale.across(value), floor + 16, f"{100 * value:g}", "end" if value == 1 else "middle"))
-    across, down = ("probability", "true") if next(iter(curves.values())).overlapping else ("confidence", "right")
-    parts.append(text_at((LEFT + WIDTH - RIGHT) / 2, height - 6, f"{across}, in % (bars: where the pixels are)"))
+    kind = ("probability", "true") if next(iter(curves.values())).overlapping else ("confidence", "right")
+    across, down = axes or kind
+    parts.append(text_at((LEFT + WIDTH - RIGHT) / 2, height - 6, f"{across}, in % (bars: where the {what} are)"))
     parts.append(f'<g transform="rotate(-90 14 {TOP + plot / 2})">{text_at(14, TOP + plot / 2, f"{down}, in %")}</g>')
     corners = f'x1="{scale.across(0)}" x2="{scale.across(1)}" y1="{scale.down(0)}" y2="{scale.down(1)}"'
     parts.append(f'<line class="ideal" {corners}/>')
@@ -164,10 +170,10 @@ def reliability_chart(title: str, curves: Mapping[str, Reliability]) -> str:
                 at = f"{scale.across(x):.1f}"
                 ends = f'x1="{at}" x2="{at}" y1="{floor}" y2="{floor - strip * part:.1f}"'
                 parts.append(f'<line class="bar c1" {ends}/>')
-        parts.append(_polyline(said, so, scale, number))
+        parts.append(polyline(said, so, scale, number))
         for x, y, part in zip(said, so, share, strict=True):
             told = f"{name}: said {100 * x:.1f} %, {down} {100 * y:.1f} %, {100 * part:.3g} % of the answers"
-            parts.append(_dot(scale.across(x), scale.down(y), number, told))
+            parts.append(dot(scale.across(x), scale.down(y), number, told))
         pairs = (f"said {100 * x:.0f}, {down} {100 * y:.0f}" for x, y in zip(said, so, strict=True))
         heard.append(f"{name}: {', '.join(pairs)}")
     legend = legend_of([(name, number) for number, name in enumerate(curves, start=1)])
@@ -175,8 +181,8 @@ def reliability_chart(title: str, curves: Mapping[str, Reliability]) -> str:
 
 
 @dataclass(frozen=True)
-class _Scale:
-    """Values to places in the viewBox."""
+class Scale:
+    """Values to places in the viewBox: x from 0 to `furthest`, y from `low` to `high`."""
 
     furthest: float
     low: float
@@ -247,21 +253,21 @@ def text_at(x: float, y: float, text: str, anchor: str = "middle") -> str:
     return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _polyline(x: np.ndarray, y: np.ndarray, scale: _Scale, colour: int) -> str:
+def polyline(x: np.ndarray, y: np.ndarray, scale: Scale, colour: int) -> str:
     points = " ".join(f"{scale.across(a):.1f},{scale.down(b):.1f}" for a, b in zip(x, y, strict=True))
     return f'<polyline class="line c{colour}" points="{points}"/>'
 
 
-def _dot(x: float, y: float, colour: int, told: str) -> str:
+def dot(x: float, y: float, colour: int, told: str) -> str:
     return f'<circle class="dot c{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{escape(told)}</title></circle>'
 
 
-def _mark(line: Line, x: float, y: float, scale: _Scale, percent: bool) -> str:
+def _mark(line: Line, x: float, y: float, scale: Scale, percent: bool) -> str:
     value = f"{100 * y:.1f} %" if percent else f"{y:.4g}"
-    return _dot(scale.across(x), scale.down(y), line.colour, f"{line.name}, step {x:,.0f}: {value}")
+    return dot(scale.across(x), scale.down(y), line.colour, f"{line.name}, step {x:,.0f}: {value}")
 
 
-def _best_label(line: Line, scale: _Scale, percent: bool) -> str:
+def _best_label(line: Line, scale: Scale, percent: bool) -> str:
     at = int(line.y.argmax())
     x, y = scale.across(line.x[at]), scale.down(line.y[at])
     value = f"{100 * line.y[at]:.1f}" if percent else f"{line.y[at]:.3g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Collection, Mapping
 from html import escape
 from io import BytesIO
 
@@ -104,3 +105,21 @@ def image_html(picture: np.ndarray, told: str, most: int, *, small: bool) -> str
 def zoomable(html: str, told: str) -> str:
     """The image, enlarged when chosen."""
     return f'<label><input type="checkbox" class="zoom" aria-label="enlarge {escape(told)}">{html}</label>'
+
+
+def example_html(
+    name: str, told_beside: str, shown: Mapping[str, np.ndarray], most: int, lossless: Collection[str] = ()
+) -> str:
+    """One picture of an evaluation: its name, what is told beside it, and panels (H, W, 3) by their captions, each of
+    at most about `most` bytes and enlarged when chosen; those of `lossless` keep their borders sharp."""
+    figures = []
+    for caption, picture in shown.items():
+        address = data_address(encoded(picture, most, lossless=caption in lossless))
+        height, width = picture.shape[:2]
+        told = f"{caption} of {name}"
+        image = f'<img src="{address}" width="{width}" height="{height}" alt="{escape(told)}">'
+        figures.append(f"<figure>{zoomable(image, told)}<figcaption>{escape(caption)}</figcaption></figure>")
+    return (
+        f'<div class="example"><h3>{escape(name)}<span>{escape(told_beside)}</span></h3>'
+        f'<div class="panels n{len(figures)}">{"".join(figures)}</div></div>'
+    )

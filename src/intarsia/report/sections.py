@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..drawing import CONFUSED, FALSE_ALARM, MISSED, has_background
 from ..metrics.scores import Score, Scores
 from ..records import Classes
 from ..training.evaluation import IN_UNITS, Example
-from .data import ReportData
+from .data import ObjectReportData, ReportData
 from .figures import Line, line_chart, reliability_chart, sparkline
 from .markup import (
     class_name,
@@ -29,8 +29,8 @@ from .markup import (
     section,
     table,
 )
-from .pictures import RAMP, data_address, encoded, panels
-from .wording import duration, percent, percentage, series, verdict
+from .pictures import RAMP, example_html, panels
+from .wording import Row, duration, percent, percentage, series, verdict
 
 NOT_LABELLED = (128, 128, 128)  # grey, as `error_picture` draws it
 PICTURE_BYTES = 4_000_000  # of all embedded pictures together; as text they take a third more
@@ -136,14 +136,14 @@ def confusion(data: ReportData) -> str:
         return section("confusion", "Confusion", worst)
     rows = []
     for i, (name, colour) in enumerate(zip(data.classes.names, data.classes.colours, strict=True)):
-        cells = [_share_cell(shares[i, j], i == j, counts[i].any()) for j in range(len(counts))]
+        cells = [share_cell(shares[i, j], i == j, counts[i].any()) for j in range(len(counts))]
         rows.append(row(class_name(name, colour), cells))
     matrix = scrolling("Confusion matrix", table("confusion", ["", *data.classes.names], rows))
     reading = paragraph("Of each true class (row), the percentage of its pixels that was given each answer (column).")
     return section("confusion", "Confusion", f'{reading}<div class="beside">{matrix}<div>{worst}</div></div>')
 
 
-def _share_cell(share: float, hit: bool, present: bool) -> str:
+def share_cell(share: float, hit: bool, present: bool) -> str:
     """A cell of the matrix, the stronger the larger the share; below half a percent it stays blank."""
     if not present:
         return '<td class="none">·</td>'
@@ -166,17 +166,26 @@ def _confusions(shares: np.ndarray, names: Sequence[str]) -> str:
 
 def training(data: ReportData) -> str:
     """Curves over the steps: validation score, losses, learning rate."""
-    rows = data.rows
+    return curves(data.rows, {"Validation mean IoU": ("mean_iou",)})
+
+
+def curves(rows: Sequence[Row], scores: Mapping[str, Sequence[str]]) -> str:
+    """The section of training: charts of validation scores, by title the names of what is drawn, then losses and the
+    learning rate."""
     times = series(rows, "time")
     keys = sorted({key for each in rows for key in each if key.startswith("train/") and key != "train/total"})
     terms = [Line(key.removeprefix("train/"), *series(rows, key), 3 + i % 4) for i, key in enumerate(keys[:MOST_TERMS])]
     total, validation = series(rows, "train/total"), series(rows, "validation/loss")
     losses = [Line("training", *total, 1), Line("validation", *validation, 2)]
-    score = Line("validation", *series(rows, "validation/mean_iou"))
     rate = Line("learning rate", *series(rows, "learning_rate"))
     terms = terms if len(terms) > 1 else []  # a single one is the total itself
-    charts = [
-        line_chart("Validation mean IoU", [score], times=times, percent=True, best=True),
+    charts = []
+    for title, names in scores.items():
+        words = [name.replace("_", " ") for name in names] if len(names) > 1 else ["validation"]
+        found = zip(words, names, strict=True)
+        lines = [Line(word, *series(rows, f"validation/{name}"), i) for i, (word, name) in enumerate(found, start=1)]
+        charts.append(line_chart(title, lines, times=times, percent=True, best=True))
+    charts += [
         line_chart("Loss", losses, times=times, logarithmic=is_wide(losses)),
         line_chart("Terms of the training loss", terms, times=times, logarithmic=is_wide(terms)),
         line_chart("Learning rate", [rate], times=times),
@@ -209,21 +218,8 @@ def examples(data: ReportData) -> str:
 
 
 def _example(example: Example, classes: Classes, most: int) -> str:
-    shown = []
-    for caption, picture in panels(example, classes).items():
-        address = data_address(encoded(picture, most, lossless=caption == "error"))
-        height, width = picture.shape[:2]
-        told = escape(f"{caption} of {example.name}")
-        shown.append(
-            f'<figure><label><input type="checkbox" class="zoom" aria-label="enlarge {told}">'
-            f'<img src="{address}" width="{width}" height="{height}" alt="{told}"></label>'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
     scores = f"mean IoU {percentage(example.iou)}, mean Dice {percentage(example.dice)}, {duration(example.seconds)}"
-    return (
-        f'<div class="example"><h3>{escape(example.name)}<span>{scores}</span></h3>'
-        f'<div class="panels">{"".join(shown)}</div></div>'
-    )
+    return example_html(example.name, scores, panels(example, classes), most, lossless=("error",))
 
 
 def _keys(classes: Classes) -> str:
@@ -273,6 +269,12 @@ def run(data: ReportData) -> str:
         told["Labelled pixels scored"] = f"{data.evaluation.pixels:,}"
         if data.evaluation.pictures:
             told["Prediction"] = f"{duration(data.evaluation.seconds_per_picture)} a picture (median)"
+    return repeated(data, told)
+
+
+def repeated(data: ReportData | ObjectReportData, told: Mapping[str, str]) -> str:
+    """The page's last section: those facts, then time, device, versions and configuration."""
+    told = dict(told)
     steps = [row["step"] for row in data.rows if "step" in row]
     if steps:
         told["Steps"] = f"{max(steps):,.0f}"

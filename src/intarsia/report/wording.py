@@ -104,9 +104,10 @@ def on_calibration(evaluation: Evaluation) -> str:
     return f"The probabilities are {degree}{side}{after} ({off}{advice})."
 
 
-def on_training(rows: Sequence[Row]) -> str:
-    """Whether training could go on, levelled off or overfitted; empty with fewer than four validations."""
-    steps, scores = series(rows, "validation/mean_iou")
+def on_training(rows: Sequence[Row], score: str = "mean_iou") -> str:
+    """Whether training could go on, levelled off or overfitted by a score of validation; empty with fewer than four
+    validations."""
+    steps, scores = series(rows, f"validation/{score}")
     if len(scores) < 4:
         return ""
     best = int(scores.argmax())
@@ -115,7 +116,8 @@ def on_training(rows: Sequence[Row]) -> str:
         return rise
     if scores[-1] < scores[best] - 2 * NOTICEABLE:
         fall = percent(scores[best] - scores[-1])
-        return f"Validation mean IoU fell by {fall} points after its best at step {steps[best]:,.0f}: stop earlier."
+        name = score.replace("_iou", " IoU")
+        return f"Validation {name} fell by {fall} points after its best at step {steps[best]:,.0f}: stop earlier."
     # The first validation within a noticeable step of the best: from there on nothing was gained.
     reached = int(np.argmax(scores >= scores[best] - NOTICEABLE))
     flat = (steps[-1] - steps[reached]) / steps[-1]

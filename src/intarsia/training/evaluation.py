@@ -7,7 +7,6 @@ a mean over pictures weighs a pixel by how much of its class its own picture hol
 from __future__ import annotations
 
 import math
-from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from ..drawing import to_rgb8
 from ..errors import DataError, UsageError
 from ..metrics import (
     Agreement,
@@ -31,11 +29,10 @@ from ..metrics import (
     with_temperature,
 )
 from ..records import IGNORE, Classes, Prediction, Sample
+from .examples import Extremes, best_of, example_size, print_scores, sampled, shrunk, worst_of
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-EXAMPLE_SIDE = 640  # pixels, the longer side of a kept picture
 
 #: scores that are not shares
 IN_UNITS = ("brier", "mean_squared_error", "negative_log_likelihood", "rater_brier", "energy_distance")
@@ -54,7 +51,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Example:
-    """One picture to look at, no larger than EXAMPLE_SIDE."""
+    """One picture to look at, no larger than EXAMPLE_SIDE = 640 pixels."""
 
     name: str
     iou: float  # of this picture alone, mean over the classes its truth shows, [0, 1]
@@ -89,12 +86,12 @@ class Evaluation:
     @property
     def worst(self) -> tuple[Example, ...]:
         """The worse half of the examples, worst first."""
-        return self.examples[: len(self.examples) // 2]
+        return worst_of(self.examples)
 
     @property
     def best(self) -> tuple[Example, ...]:
         """The better half of the examples, best first; a single one is here."""
-        return self.examples[len(self.examples) // 2 :][::-1]
+        return best_of(self.examples)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures in JSON's types, each number with its definition; NaN is null."""
@@ -117,26 +114,9 @@ class Evaluation:
 
     def table(self, console: Console) -> None:
         """Print the classes' scores and the overall ones, with their definitions."""
-        from rich.box import SIMPLE_HEAD
         from rich.markup import escape
-        from rich.table import Table
 
-        by_class = Table(box=SIMPLE_HEAD, show_edge=False)
-        by_class.add_column("class, in %")
-        for name in self.scores.per_class:
-            by_class.add_column(_spaced(name), justify="right")
-        for i, name in enumerate(self.classes.names):
-            by_class.add_row(escape(name), *(_percent(values[i]) for values in self.scores.per_class.values()))
-        console.print(by_class)
-
-        overall = Table.grid(padding=(0, 2, 0, 0))
-        overall.add_column(no_wrap=True)
-        overall.add_column(justify="right", no_wrap=True)
-        overall.add_column(style="dim")
-        for score in self.scores.overall:
-            value = f"{score.value:.4f}" if score.name in IN_UNITS else f"{_percent(score.value)} %"
-            overall.add_row(_spaced(score.name), value, escape(score.definition))
-        console.print(overall)
+        print_scores(console, self.scores, IN_UNITS)
         console.print(f"Scored: {self.pictures:,} pictures with {self.pixels:,} labelled pixels.")
         if self.scores.absent:
             names = escape(", ".join(self.scores.absent))
@@ -170,8 +150,8 @@ def evaluate(
     agreement = None if classes.overlapping else Agreement.zeros(classes)
     skipped = 0
     seconds: list[float] = []
-    ranked: list[tuple[float, int, Example]] = []  # the number keeps equal scores from comparing pictures
-    for number, sample in enumerate(samples):
+    kept = Extremes[Example](keep)
+    for sample in samples:
         truth = _truth(sample, classes)
         if truth is None:
             skipped += 1
@@ -196,9 +176,7 @@ def evaluate(
         if agreement is not None and sample.raters:
             _compare(agreement, sample, prediction, several)
         if keep and not math.isnan(alone.mean_iou):
-            insort(ranked, (alone.mean_iou, number, _example(sample, truth, prediction, alone, seconds[-1])))
-            if len(ranked) > 2 * keep:
-                del ranked[keep]  # with `keep` pictures below it and above it, it is among neither
+            kept.add(alone.mean_iou, _example(sample, truth, prediction, alone, seconds[-1]))
     reliability = before if temperature is None else after
     return Evaluation(
         classes=classes,
@@ -211,7 +189,7 @@ def evaluate(
         skipped=skipped,
         pixels=int(counts.counts.sum()),
         seconds_per_picture=median(seconds) if seconds else math.nan,
-        examples=tuple(example for _, _, example in ranked),
+        examples=kept.ranked(),
     )
 
 
@@ -313,32 +291,14 @@ def _joined(
 def _example(
     sample: Sample, truth: np.ndarray, prediction: Prediction, alone: Confusion | LabelConfusion, seconds: float
 ) -> Example:
-    height, width = sample.size
-    factor = min(1.0, EXAMPLE_SIDE / max(height, width))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    size = example_size(sample.size)
     return Example(
         name=sample.name,
         iou=alone.mean_iou,
         dice=alone.mean_dice,
         seconds=seconds,
-        picture=cv2.resize(to_rgb8(sample.image), size, interpolation=cv2.INTER_AREA),
-        truth=_sampled(truth, size),
-        predicted=_sampled(_answer(prediction), size),
+        picture=shrunk(sample.image, size),
+        truth=sampled(truth, size),
+        predicted=sampled(_answer(prediction), size),
         uncertainty=cv2.resize((prediction.uncertainty * 255).astype(np.uint8), size, interpolation=cv2.INTER_AREA),
     )
-
-
-def _sampled(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels (..., H, W) at `size` (width, height), each pixel the nearest one: classes can't be mixed."""
-    height, width = labels.shape[-2:]
-    rows = ((np.arange(size[1]) + 0.5) * (height / size[1])).astype(np.int64)
-    columns = ((np.arange(size[0]) + 0.5) * (width / size[0])).astype(np.int64)
-    return labels[..., rows[:, None], columns]
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _percent(share: float) -> str:
-    return "n/a" if math.isnan(share) else f"{100 * share:.1f}"

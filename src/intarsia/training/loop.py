@@ -191,7 +191,7 @@ def _turn(
     if config.clip:
         norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
     else:
-        norm = torch.stack(torch._foreach_norm([weight.grad for weight in weights if weight.grad is not None])).sum()
+        norm = _norm([weight.grad for weight in weights if weight.grad is not None])
     if (
         norm is not None and not math.isfinite(norm.item()) and config.precision != "16-mixed"
     ):  # fp16's scaler skips these

@@ -7,41 +7,18 @@ one, and whatever teaches it: a moving average of itself, a picture decoder, a c
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
-from pydantic import SerializationInfo, field_serializer, model_validator
 from torch import Tensor
 
 from ...errors import UsageError
 from ...records import IGNORE, Batch
 from ..contract import EncoderDecoder, Losses, SemanticConfig, SemanticModel
-from ..semantic import AnySegmenter, UNetConfig, build_segmenter
-
-SHARED = frozenset(SemanticConfig.model_fields)  # what the combination says once, for itself and for its segmenter
+from ..semantic import HoldsSegmenter, build_segmenter
 
 
-class CombinationConfig(SemanticConfig):
+class CombinationConfig(HoldsSegmenter, SemanticConfig):
     """What every combination needs to know: about pictures and classes, and which segmenter it teaches."""
-
-    segmenter: AnySegmenter = UNetConfig()  # its channels, classes, statistics and loss are those above
-
-    @model_validator(mode="before")
-    @classmethod
-    def _said_once(cls, given: Any) -> Any:
-        inner = given.get("segmenter") if isinstance(given, dict) else None
-        twice = sorted(SHARED & inner.keys()) if isinstance(inner, dict) else []
-        if twice:
-            raise ValueError(f"segmenter.{twice[0]} is that of the whole model; set model.{twice[0]} instead.")
-        if isinstance(inner, dict) and "name" not in inner:  # settings of the segmenter there is by default
-            return given | {"segmenter": {"name": "unet"} | inner}
-        return given
-
-    @field_serializer("segmenter")
-    def _own_settings(self, segmenter: AnySegmenter, info: SerializationInfo) -> dict[str, Any]:
-        options: dict[str, Any] = {"mode": info.mode, "exclude_none": info.exclude_none}
-        own = segmenter.model_dump(exclude=set(SHARED), exclude_unset=info.exclude_unset, **options)
-        return {"name": segmenter.name} | own
 
 
 class Combination(SemanticModel):
