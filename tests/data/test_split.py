@@ -140,6 +140,14 @@ def test_what_the_lists_leave_open_is_divided():
     assert len(parts.validation) == 4
 
 
+def test_a_list_of_pictures_without_masks_is_told_from_a_folder_without_any():
+    names = ["a", "b", "c"]
+    with pytest.raises(DataError, match="no picture in the val list"):
+        split(folder_of(names, unlabelled=("c",), lists={"val": ("c",)}))
+    with pytest.raises(DataError, match="draw masks for a few pictures"):
+        split(folder_of(names, unlabelled=names, lists={"val": ("c",)}))
+
+
 def test_a_picture_in_two_lists_is_refused():
     names = HASHES[:5]
     with pytest.raises(DataError, match="both the train and the val list"):

@@ -134,3 +134,16 @@ def test_targets_by_hand() -> None:
 def test_the_pictures_own_edge_is_no_border() -> None:
     border = targets_of(batch_of(np.ones((6, 6), np.int32), [1]))[0, 2]
     assert border.sum() == 0
+
+
+@pytest.mark.parametrize("touching", [0.0, 8.0])
+def test_a_crowd_weighs_no_more_than_single_objects(touching: float) -> None:
+    """An answer of 0 has the entropy ln 2 at each border, however many neighbours there are."""
+    labels = np.kron(np.arange(1, 65).reshape(8, 8), np.ones((6, 6), int))
+    model = InstanceSegNet(InstanceSegNetConfig(channels=1, touching=touching)).eval()
+    with torch.no_grad():
+        for parameter in model.segmenter.classifier.parameters():  # type: ignore[union-attr]
+            parameter.zero_()
+    terms = model.loss(batch_of(labels, [1] * 64))
+    assert float(terms["border"]) == pytest.approx(np.log(2), rel=1e-4)
+    assert float(terms["way"]) < 2

@@ -204,6 +204,11 @@ def _from_lists(
             continue
         parts[part] = sorted(name for name in lists[key] if has_mask[name])
         if not parts[part]:
+            if not any(has_mask.values()):
+                raise DataError(
+                    f"no picture of {folder.root} has a mask ({folder.layout}); draw masks for a few pictures, or name "
+                    "the folders images/ and masks/ with the same file names in both."
+                )
             raise DataError(f"no picture in the {key} list of {folder.root} has a mask; mend the list or remove it.")
         missing = len(lists[key]) - len(parts[part])
         if missing:

@@ -157,9 +157,10 @@ class InstanceSegNet(InstanceModel[np.ndarray]):
         labelled = (known.sum() > 0).float()
 
         weight = known * (1 + self.config.touching * near)
+        weights = weight.sum().clamp(min=1)  # of means: where all objects touch, no term outgrows the others
 
         def entropy(answer: Tensor, target: Tensor) -> Tensor:
-            return (F.binary_cross_entropy_with_logits(answer, target, reduction="none") * weight).sum() / pixels
+            return (F.binary_cross_entropy_with_logits(answer, target, reduction="none") * weight).sum() / weights
 
         # the entropy of a target between 0 and 1 is no error: what is left is 0 for the right answer
         least = -torch.xlogy(depth, depth) - torch.xlogy(1 - depth, 1 - depth)
@@ -167,9 +168,9 @@ class InstanceSegNet(InstanceModel[np.ndarray]):
         way = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none", beta=0.2).sum(dim=0)
         return {
             "classes": surprise.sum() / pixels + self.config.dice * labelled * (1 - overlap),
-            "depth": entropy(depths, depth) - (least * weight).sum() / pixels,
+            "depth": entropy(depths, depth) - (least * weight).sum() / weights,
             "border": entropy(borders, border),
-            "way": (way * weight * inside).sum() / inside.sum().clamp(min=1),
+            "way": (way * weight * inside).sum() / (weight * inside).sum().clamp(min=1),
         }
 
     def _reconstruction(self, images: Tensor) -> Tensor:
