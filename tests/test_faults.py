@@ -193,7 +193,7 @@ def test_a_second_signal_ends_it_at_once(shell: Shell, room: Path) -> None:
 
 
 def test_a_signal_while_it_still_reads(shell: Shell, room: Path) -> None:
-    slow = "lambda *a: (print('READ', flush=True), time.sleep(60))"
+    slow = "lambda *a, **k: (print('READ', flush=True), time.sleep(60))"
     before = f"import time, intarsia.fitting.wishes as f; f.open_sets_for = {slow}"
     command = shell.start(room, *fit_command("early"), before=before)
     until(command, lambda it: "READ" in it.out)

@@ -58,6 +58,17 @@ def test_touching_disks_of_any_size_come_back(seed: int, most: int) -> None:
     assert score.at("average_precision", 0.75) == 1
 
 
+def test_where_ways_are_not_believed_the_depth_is_flooded() -> None:
+    labels = np.zeros((40, 60), np.int32)
+    labels[5:25, 5:25], labels[5:25, 25:45] = 1, 2
+    maps = perfect(labels, [1, 1], 2)
+    maps[-2:] = 1000 * np.random.default_rng(0).standard_normal(maps[-2:].shape)
+    model = InstanceSegNet(InstanceSegNetConfig())
+    flooded = model.objects(maps, {"ways": 0.0})
+    assert MatchingScore.of(labels, flooded.label_image).at("average_precision", 0.9) == 1
+    assert MatchingScore.of(labels, model.objects(maps).label_image).at("average_precision", 0.5) < 1
+
+
 def test_two_halves_of_one_object_are_one_and_two_neighbours_are_two() -> None:
     labels = np.zeros((40, 60), np.int32)
     labels[10:30, 5:20], labels[10:30, 30:45] = 1, 1  # something lies across the middle

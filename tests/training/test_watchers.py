@@ -116,6 +116,15 @@ def validator(run: Run, log: Log, scores: list[float], every: int | None = 1, **
     return Validate(run, log, every, lambda training: {"mean_iou": next(left)}, **options)
 
 
+def test_of_weights_that_find_nothing_the_last_are_kept(run: Run, log: Log) -> None:
+    validate, training = validator(run, log, [0.0, 0.0, 0.0]), training_of()
+    for number in range(1, 4):
+        step(training, number=number)
+        validate(training, losses_of(0.0))
+    assert load_file(run.weights_path("best"))["number"].item() == 3
+    assert (training.progress.best_step, training.progress.stale) == (3, 2)
+
+
 def test_the_best_weights_are_kept(run: Run, log: Log) -> None:
     validate, training = validator(run, log, [0.3, 0.6, math.nan, 0.5, 0.6]), training_of()
     for number in range(1, 6):

@@ -27,7 +27,7 @@ from .segmenters import of_pictures, rarity_of, streams
 
 CRITERION = "AP50"
 TUNED_ON = 40  # validation pictures, at most, that thresholds are tuned on
-ROUNDS = 2  # times that each threshold is gone through
+ROUNDS = 3  # times that each threshold is gone through
 
 
 def course(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -93,7 +94,7 @@ def answer_huge(
 
 def state_of(out: Path, name: str) -> Path:
     """The folder in which a picture's finished tiles are collected. Names hold slashes, and can be long."""
-    return out / UNFINISHED / hashlib.blake2b(name.encode(), digest_size=10).hexdigest()
+    return out / UNFINISHED / hashlib.blake2b(os.fsencode(name), digest_size=10).hexdigest()
 
 
 def forget(state: Path) -> None:

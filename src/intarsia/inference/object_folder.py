@@ -214,7 +214,7 @@ def _as_parquet(table: Path, file: BinaryIO) -> None:
 
     text = table.read_text(encoding="utf-8", errors="replace")
     options = arrow.ConvertOptions(column_types={"name": string(), "class": string()})
-    parquet.write_table(arrow.read_csv(BufferReader(text.encode()), convert_options=options), file)
+    parquet.write_table(arrow.read_csv(BufferReader(text.encode("utf-8", "replace")), convert_options=options), file)
 
 
 def _header(table: Path) -> list[str]:

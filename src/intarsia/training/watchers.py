@@ -103,11 +103,11 @@ class Validate:
             training, {f"validation/{key}": value for key, value in self.last.items()} | {"validation_seconds": took}
         )
         value = self.last.get(self.criterion, float("nan"))
-        if value > progress.best:  # never true of NaN
-            progress.best, progress.best_step, progress.stale = value, progress.step, 0
+        better = value > progress.best  # never true of NaN
+        progress.stale = 0 if better else progress.stale + 1
+        if better or value == progress.best == 0:  # of those that find nothing yet, the later has learnt more
+            progress.best, progress.best_step = value, progress.step
             self.run.write_weights(training.average.tensors, "best", progress.step)
-            return
-        progress.stale += 1
         if training.config.patience and progress.stale >= training.config.patience:
             progress.finished = True
 

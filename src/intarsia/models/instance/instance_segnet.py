@@ -24,6 +24,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
+from skimage.measure import label
+from skimage.segmentation import watershed
 from torch import Tensor, nn
 
 from ...networks.blocks import conv_block
@@ -112,7 +114,8 @@ class InstanceSegNet(InstanceModel[np.ndarray]):
     learns_from_unlabelled = True
     candidates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "foreground": (0.5, 0.3, 0.4, 0.6, 0.7),  # probability from which a pixel is of an object
-        "core": (0.4, 0.2, 0.3, 0.5, 0.6),  # depth, where no border is, from which pixels gather
+        "core": (0.4, 0.15, 0.2, 0.3, 0.5, 0.6),  # depth, where no border is, from which pixels gather
+        "ways": (1.0, 0.0),  # 1: pixels go where they point; 0: ways are not believed, and the depth is flooded
         "score": (0.3, 0.0, 0.4, 0.5, 0.6),  # objects below it are left out
         "smallest": (10.0, 4.0, 20.0, 40.0),  # pixels of an object
     }
@@ -201,7 +204,11 @@ class InstanceSegNet(InstanceModel[np.ndarray]):
         depth, border, down, right = answer[-4:]
         foreground = likely > at["foreground"]
         core = foreground & (depth * (1 - border) > at["core"])
-        label_image = tidied(gathered(foreground, core, down, right), int(at["smallest"]))
+        if at["ways"] >= 0.5:
+            objects = gathered(foreground, core, down, right)
+        else:  # the ways are learnt last: early in a training, and from few pictures, the depth alone tells more
+            objects = watershed(-depth, label(core, connectivity=1), mask=foreground).astype(np.int32)
+        label_image = tidied(objects, int(at["smallest"]))
         return scored(label_image, answer[:-4], at["score"])
 
 
