@@ -273,7 +273,7 @@ def test_pictures_are_drawn_each_so_many_times(tmp_path: Path, every: int, expec
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_a_question(number: signal.Signals) -> None:
-    """In a process of its own: one in which OpenVINO has run dies of any signal that Python handles."""
+    """In a process of its own: one that ran the tests of exports and films before died of it, and why is not known."""
     code = """
 import signal, sys
 from intarsia.training.stopping import stop_on_signals
