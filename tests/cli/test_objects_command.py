@@ -112,7 +112,7 @@ def test_tuned_thresholds_are_those_of_the_run(room: Path) -> None:
         ("--uncertainty", "--uncertainty can't be had"),
         ("--scale 2", "--scale can't be had"),
         ("--threshold core", "--threshold score=0.6"),
-        ("--threshold kernel=0.5", "it has foreground, core, score, smallest"),
+        ("--threshold kernel=0.5", "it has foreground, core, ways, score, smallest"),
         ("--score nan", "not a number"),
         ("--score 2", "give 0 to 1"),
         ("--tile 0", "a tile of 0"),

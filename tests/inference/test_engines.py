@@ -87,6 +87,25 @@ def test_an_onnx_file_runs_in_openvino_too(file: Callable[..., Path]) -> None:
     np.testing.assert_array_equal(engine.classes(picture[None])[0], mask)
 
 
+def test_signals_survive_openvino(file: Callable[..., Path]) -> None:
+    """Engines that come and go in any order leave no stack for signals that is freed memory."""
+    pytest.importorskip("openvino")
+    code = """
+import signal, sys
+from pathlib import Path
+from intarsia.inference.engines.open_vino import OpenVinoEngine
+first, second = (OpenVinoEngine(Path(sys.argv[1]), threads=1) for _ in range(2))
+del first
+del second
+taken = []
+signal.signal(signal.SIGTERM, lambda *_: taken.append(1))
+signal.raise_signal(signal.SIGTERM)
+assert taken
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(file("plain"))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_nothing_of_the_maker_is_in_a_file(file: Callable[..., Path]) -> None:
     content = file("plain").read_bytes()
     assert b"site-packages" not in content and str(Path(__file__).parents[2]).encode() not in content

@@ -3,8 +3,6 @@
 import json
 import math
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -273,20 +271,12 @@ def test_pictures_are_drawn_each_so_many_times(tmp_path: Path, every: int, expec
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_a_question(number: signal.Signals) -> None:
-    """In a process of its own: one that ran the tests of exports and films before died of it, and why is not known."""
-    code = """
-import signal, sys
-from intarsia.training.stopping import stop_on_signals
-number = signal.Signals(int(sys.argv[1]))
-before = signal.getsignal(number)
-with stop_on_signals() as asked:
-    assert not asked()
-    signal.raise_signal(number)
-    assert asked()
-assert signal.getsignal(number) is before
-"""
-    done = subprocess.run([sys.executable, "-c", code, str(int(number))], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    before = signal.getsignal(number)
+    with stop_on_signals() as asked:
+        assert not asked()
+        signal.raise_signal(number)
+        assert asked()
+    assert signal.getsignal(number) is before
 
 
 def test_other_threads_take_no_signals() -> None:

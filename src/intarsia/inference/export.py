@@ -237,9 +237,11 @@ def _write(
         return
     import openvino as ov
 
+    from .engines.open_vino import the_core
+
     middle = path.with_suffix(".onnx")
     middle.write_bytes(proto.SerializeToString())
-    network = ov.Core().read_model(middle)
+    network = the_core().read_model(middle)
     if metadata.precision == "int8":
         from .quantise import quantised_openvino
 

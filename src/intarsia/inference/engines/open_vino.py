@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,30 @@ from ...errors import DataError
 from .contract import KEY, PICTURES, Engine, Metadata
 
 
+@cache
+def the_core() -> Any:
+    """The process's one `openvino.Core`, which is never freed.
+
+    Each core makes its processor plugin set an alternate stack for signals, and put back the one before when it goes.
+    Of two that overlap, the one that goes first leaves the other to put back memory that is freed: the next signal
+    with a handler of Python's (Ctrl-C) ends the process. Seen with OpenVINO 2026.4.
+    """
+    import openvino as ov
+
+    return ov.Core()
+
+
 class OpenVinoEngine(Engine):
     """An .xml with its .bin, or an .onnx, on a processor."""
 
     name = "openvino"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        import openvino as ov
-
         if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
             raise DataError(f"{path.with_suffix('.bin')}, which belongs to {path.name}, is missing; keep both.")
         if path.suffix == ".xml" and b"<net" not in _start_of(path):  # OpenVINO would try the readers of other formats
             raise DataError(f"{path} is damaged or no file of OpenVINO; export the run again.")
-        core = ov.Core()
+        core = the_core()
         try:
             model = core.read_model(path)
             found = _metadata(model)
@@ -40,11 +52,12 @@ class OpenVinoEngine(Engine):
         except Exception as error:
             raise DataError(f"{path} can't be compiled by OpenVINO: {_last(error)}.") from error
         self.request = self.compiled.create_infer_request()
-        self._version = str(ov.__version__)
 
     @property
     def version(self) -> str:
-        return self._version
+        import openvino as ov
+
+        return str(ov.__version__)
 
     def run(self, pictures: np.ndarray, wanted: tuple[str, ...]) -> list[np.ndarray]:
         try:
