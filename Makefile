@@ -20,8 +20,9 @@ lint: $(VENV)/installed
 types: $(VENV)/installed
 	$(BIN)/mypy
 
+# Two processes, each with files of tests of its own and one thread for arithmetic.
 unit: $(VENV)/installed
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 docs: $(VENV)/installed
 	$(BIN)/pip install --quiet -e '.[docs]'

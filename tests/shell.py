@@ -48,11 +48,14 @@ def draw(folder: Path, count: int = 12, labelled: int | None = None) -> Path:
 
 
 #: A process that has loaded everything and forks for each command: the command line itself, with its own folder,
-#: environment, signals and exit code, without the seconds that importing torch takes each time.
+#: environment, signals and exit code, without the seconds that importing torch takes each time, and those that learning
+#: what drawn pictures are compared by does (tests/training/test_features.py has them).
 WARM = """
 import json, os, sys, time, traceback
 import intarsia.api, intarsia.cli.app, intarsia.fitting, intarsia.inference.folder
+import intarsia.training.features as features
 from intarsia.cli import main
+features.STEPS = features.FEWEST_STEPS = 4
 for line in sys.stdin:
     order = json.loads(line)
     if "pid" in order:
@@ -82,6 +85,7 @@ for line in sys.stdin:
         sys.stdout.flush()
         os._exit(code)  # without taking torch apart, which takes seconds
     print(pid, flush=True)
+os._exit(0)
 """
 
 

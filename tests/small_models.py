@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "deeplab": {"name": "deeplab", "encoder": "tiny", "width": 16, "auxiliary": True, "dropout": 0.0},
     "deeplab-v3": {"name": "deeplab", "encoder": "tiny", "width": 16, "version": "v3", "output_stride": 8},
     "fc_densenet": {"name": "fc_densenet", "growth": 4, "layers": (2, 2, 2), "stem": 8, "dropout": 0.0},
+    "realtime": {"name": "realtime", "encoder": "tiny", "width": 16, "auxiliary": True},
     "probabilistic_unet": {"name": "probabilistic_unet", "width": 8, "depth": 2, "latent": 3},
     "mean_teacher": {"name": "mean_teacher", "segmenter": {"name": "unet", "width": 8, "depth": 2}},
     "fixmatch": {"name": "fixmatch", "segmenter": {"name": "unet", "width": 8, "depth": 2}, "threshold": 0.0},

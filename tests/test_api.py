@@ -130,6 +130,7 @@ def test_an_evaluation_of_listed_names(run: Run, tmp_path: Path) -> None:
     for names in (["scene_0001", "scene_0010"], tmp_path / "names.txt"):
         result = intarsia.evaluate(run.folder, names=names)
         assert (result.split, result.pictures) == ("2 listed", 2)
+        assert not run.report_path.exists() and result.report.is_file(), "the run's own report is of its own part"
     assert not (run.folder / "temperature.json").exists(), "the list may hold training pictures"
     assert intarsia.evaluate(run.folder, split="validation", names=["scene_0010"]).pictures == 1
     with pytest.raises(DataError, match="validation part, such as scene_0001"):
@@ -140,8 +141,14 @@ def test_an_evaluation_of_listed_names(run: Run, tmp_path: Path) -> None:
 
 def test_an_evaluation_of_another_folder(run: Run, tmp_path: Path) -> None:
     other = draw(tmp_path / "other", count=5)
-    assert intarsia.evaluate(run.folder, other).pictures == 5
-    assert intarsia.evaluate(run.folder, other, split="validation").pictures == 1
+    intarsia.evaluate(run.folder)
+    kept = [run.report_path, run.evaluation_path, run.folder / "temperature.json"]
+    before = [path.read_bytes() for path in kept]
+    elsewhere = intarsia.evaluate(run.folder, other)
+    assert elsewhere.pictures == 5
+    part = intarsia.evaluate(run.folder, other, split="validation")
+    assert part.pictures == 1 and part.report != elsewhere.report and part.report.parent == run.folder
+    assert [path.read_bytes() for path in kept] == before, "what was found on the run's own pictures stays"
     (other / "classes.toml").unlink()
     assert intarsia.evaluate(run.folder, other).pictures == 5, "without its own table it is read with the run's"
     table = (draw(tmp_path / "third", count=5) / "classes.toml").read_text()

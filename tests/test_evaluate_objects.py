@@ -63,6 +63,7 @@ def test_another_folder_of_the_same_classes(room: Path, tmp_path: Path) -> None:
     assert (found.pictures, found.evaluation.remarks) == (4, ())
     one = intarsia.evaluate(room / "run", tmp_path / "others", names=["scene_0001"])
     assert one.pictures == 1
+    assert len({one.report, found.report, room / "run" / "report.html"}) == 3
 
 
 def test_pictures_that_tell_no_classes_are_compared_without(room: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "intarsia"
 #: a module imports lower ranks, or its own folder
 RANKS = [
     {"records", "errors", "drawing", "files"},
-    {"data", "networks", "losses", "metrics", "classical"},
+    {"data", "networks", "losses", "metrics", "classical", "grouping"},
     {"models"},
     {"runs"},
     {"training", "inference"},
@@ -26,8 +26,9 @@ RANKS = [
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
-#: one step aside: `api` loads what `fitting` opens, `plan` makes what `config` describes
-ALLOWED = {("api", "fitting"), ("plan", "config")}
+#: one step aside: `api` loads what `fitting` opens, `plan` makes what `config` describes, `grouping` numbers objects as
+#: `data` does
+ALLOWED = {("api", "fitting"), ("plan", "config"), ("grouping", "data")}
 
 
 def imports(path: Path) -> Iterator[str]:

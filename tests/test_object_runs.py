@@ -145,6 +145,16 @@ def test_a_run_is_not_measured_on_other_classes(shell: Shell, room: Path) -> Non
     assert done.code == 3 and "wheel" in done.err and "ring" in done.err
     done = shell.run(room, "fit", "other", "--model", "watershed", "--run", "watershed", "--steps", str(STEPS))
     assert done.code == 2
+    done = shell.run(room, *command("instance_segnet", run="watershed"))
+    assert done.code == 2 and "model.name: watershed -> instance_segnet" in " ".join(done.err.split())
+
+
+def test_settings_of_the_model_that_the_masks_ask_for_need_no_model(shell: Shell, room: Path) -> None:
+    """Nobody says --model: what the masks hold decides which settings there are."""
+    done = shell.run(room, "fit", "pictures", "--run", "asked", "--dry-run", "--set", "model.unit=7.5", "--steps", "1")
+    assert done.code == 0 and 'name = "instance_segnet"' in done.out and "unit = 7.5" in done.out, done.err
+    done = shell.run(room, "fit", "pictures", "--run", "asked", "--dry-run", "--set", "model.unti=7.5", "--steps", "1")
+    assert done.code == 2 and "'unit'" in done.err
 
 
 def test_a_semantic_model_still_learns_classes_from_the_same_folder(room: Path) -> None:

@@ -118,7 +118,8 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
-    """The run's scores on pictures it did not learn from, written to its report.html and evaluation.json.
+    """The run's scores on pictures it did not learn from, written to its report.html and evaluation.json; those on
+    other pictures than a part of its own stand beside them, as report-OTHERS.html and evaluation-OTHERS.json.
 
     folder: another labelled folder with the same classes, or the new place of the run's own; None: the run's own.
     split: "train", "validation" or "test", as the run divides a folder; None: all of another folder; of the run's own
@@ -140,7 +141,7 @@ def evaluate(
         raise UsageError(f"{source.folder} holds a segmenter, which is measured on a folder of pictures and masks.")
     if issubclass(MODELS[config.model.name], InstanceModel):
         return _evaluate_objects(source, config, folder, split, names, flips, weights, device, progress)
-    samples, label = _samples(source, config, folder, split, names)
+    samples, label, others = _samples(source, config, folder, split, names)
     predictor = load(run, weights=weights, device=device, flips=flips, temperature=1.0)
     assert isinstance(predictor, Predictor)
     classes = source.classes()
@@ -151,7 +152,7 @@ def evaluate(
     def several(sample: Sample) -> tuple[Prediction, ...]:
         return predictor.samples(sample.image, ANSWERS, config.seed, sample.name)
 
-    own = label == "validation"  # a temperature fitted on the pictures it is then scored on would flatter
+    own = label == "validation" and not others  # scored with a temperature fitted on these pictures it would flatter
     if own and len(samples):
         temperature = fitted_temperature(answer, samples, classes)
         write_atomically(source.folder / "temperature.json", json.dumps({"temperature": temperature}).encode())
@@ -162,9 +163,10 @@ def evaluate(
         temperature=None if own else source.temperature(),
         several=several if isinstance(predictor.model, Ambiguous) else None,
     )
-    write_atomically(source.evaluation_path, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
+    numbers, page = source.evaluation_paths(others)
+    write_atomically(numbers, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
     told = _told_of(source, label, predictor.device.type)
-    report = write_report(source.report_path, ReportData(classes=classes, evaluation=evaluation, **told))
+    report = write_report(page, ReportData(classes=classes, evaluation=evaluation, **told))
     return Evaluated(evaluation, label, evaluation.pictures, report)
 
 
@@ -179,12 +181,12 @@ def _evaluate_objects(
     device: Literal["auto", "cpu", "cuda"],
     progress: Callable[[int, int], None] | None,
 ) -> Evaluated:
-    samples, label = _samples(run, config, folder, split, names, objects=True)
+    samples, label, others = _samples(run, config, folder, split, names, objects=True)
     predictor = load(run.folder, weights=weights, device=device, flips=flips)
     assert isinstance(predictor, ObjectPredictor)
     classes, remarks = _common_classes(run.classes(), samples.folder.classes)
     tuned = run.thresholds()
-    if label == "validation" and tuned:
+    if label == "validation" and tuned and not others:
         remarks.append(
             "The thresholds that make objects were tuned on these pictures, which flatters the scores a little; other "
             "pictures tell more."
@@ -195,10 +197,11 @@ def _evaluate_objects(
         classes,
         remarks=tuple(remarks),
     )
-    write_atomically(run.evaluation_path, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
+    numbers, page = run.evaluation_paths(others)
+    write_atomically(numbers, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
     told = _told_of(run, label, predictor.device.type)
     report = write_object_report(
-        run.report_path, ObjectReportData(classes=classes, evaluation=evaluation, thresholds=tuned, **told)
+        page, ObjectReportData(classes=classes, evaluation=evaluation, thresholds=tuned, **told)
     )
     return Evaluated(evaluation, label, evaluation.pictures, report)
 
@@ -236,7 +239,7 @@ def _evaluate_generative(
     device: Literal["auto", "cpu", "cuda"],
     progress: Callable[[int, int], None] | None,
 ) -> Evaluated:
-    train, held_back, label = _held_back(run, config, given, split)
+    train, held_back, label, others = _held_back(run, config, given, split)
     model = run.load_model(weights)
     assert isinstance(model, GenerativeModel)
     tune_allocator()
@@ -255,9 +258,10 @@ def _evaluate_generative(
             progress(done, of)
 
     evaluation = examine(model, train, held_back, extractor=extractor, seed=config.seed, device=place, progress=told)
-    write_atomically(run.evaluation_path, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
+    numbers, page = run.evaluation_paths(others)
+    write_atomically(numbers, json.dumps({"split": label, **evaluation.to_json()}, indent=1).encode())
     report = write_generative_report(
-        run.report_path,
+        page,
         GenerativeReportData(
             evaluation=evaluation, samples=read_samples(run.samples_path), **_told_of(run, label, place)
         ),
@@ -267,24 +271,26 @@ def _evaluate_generative(
 
 def _held_back(
     run: Run, config: Config, given: str | Path | np.ndarray | None, split: str | None
-) -> tuple[Samples, Samples, str]:
-    """The pictures that the run learnt from, those to measure on, and what to call these."""
+) -> tuple[Samples, Samples, str, str]:
+    """The pictures that the run learnt from, those to measure on, what to call these, and what to call their files;
+    "": they are the run's own."""
     if split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split {split}: choose train, validation or test.")
     array = Array(given) if isinstance(given, np.ndarray) else None
     if given is not None and array is None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"folder": str(given)})})
     sets = open_for(config, array)
-    own = run.read_data().get("fingerprint") == sets.fingerprint()
-    if given is not None and not own and split is None:
+    own = given is None or run.read_data().get("fingerprint") == sets.fingerprint()
+    others = "" if own else "array" if array else _called(Path(str(given)), split)
+    if not own and split is None:
         whole = config.model_copy(update={"data": config.data.model_copy(update={"validation": 0.0, "test": 0.0})})
         everything, none = generators.parts(config, open_for(whole, array))
-        return none, everything, "the array" if array else str(given)
+        return none, everything, "the array" if array else str(given), others
     label = split or ("test" if len(sets.test) else "validation")
     train, held_back = generators.parts(config, sets, label)
     if not len(held_back):
         raise DataError(f"no picture of {config.data.folder} was held back for {label}; give others with --data.")
-    return train, held_back, label
+    return train, held_back, label, others
 
 
 def _counted(samples: Readable, progress: Callable[[int, int], None] | None) -> Iterator[Sample]:
@@ -301,7 +307,8 @@ def _samples(
     split: str | None,
     names: str | Path | Sequence[str] | None,
     objects: bool = False,
-) -> tuple[Readable, str]:
+) -> tuple[Readable, str, str]:
+    """The pictures to measure on, what to call them, and what to call their files; "": a part of the run's own."""
     if split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split {split}: choose train, validation or test.")
     data = config.data if folder is None else config.data.model_copy(update={"folder": str(folder)})
@@ -317,11 +324,15 @@ def _samples(
         else:
             other, label = open_folder(folder, table), str(folder)
         chosen = Readable(other, [entry for entry in other.entries if other.labelled(entry)], config.model.channels)
+        others = _called(Path(folder))
     else:
         sets = open_sets_for(data, config.seed, objects=objects)
         label = split or ("test" if len(sets.test) else "validation")
         part = cast(Readable, getattr(sets, label)).labelled()
         chosen = Readable(part.folder, part.entries, config.model.channels)
+        others = ""
+        if folder is not None and run.read_data().get("fingerprint") != sets.fingerprint():
+            others = _called(Path(folder), label)
     ours, theirs = run.classes().names, chosen.folder.classes.names
     if ours != theirs and not (objects and 2 in (len(ours), len(theirs))):
         raise DataError(
@@ -339,11 +350,17 @@ def _samples(
             )
         chosen = Readable(chosen.folder, [known[name] for name in wanted], config.model.channels)
         label = f"{len(wanted)} listed"
+        others = f"{others} {Path(names).stem if isinstance(names, str | Path) else label}".strip()
     if not len(chosen):
         raise DataError(
             f"{chosen.folder.root} has no labelled pictures to measure on ({label}); give another --split or --data."
         )
-    return chosen, label
+    return chosen, label, others
+
+
+def _called(place: Path, split: str | None = None) -> str:
+    """What files about a folder of pictures are called by: the end of its path, for many are called "test"."""
+    return " ".join([*place.resolve().parts[1:][-2:], *([split] if split else [])])
 
 
 def _objects_of(folder: Path, config: Config, table: str | Path | None, ours: Classes) -> Folder:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -74,6 +75,14 @@ class Run:
             for folder in (self.folder, self.samples_path):
                 remove_parts(folder, alone=True)
             yield
+
+    def evaluation_paths(self, others: str = "") -> tuple[Path, Path]:
+        """The files of an evaluation, numbers and report; of other pictures than the run's own beside those of its own,
+        called by `others`, whatever characters that has."""
+        if not others:
+            return self.evaluation_path, self.report_path
+        name = re.sub(r"[^\w-]+", "_", others)[-100:].strip("_") or "others"
+        return self.folder / f"evaluation-{name}.json", self.folder / f"report-{name}.html"
 
     # configuration and classes
 

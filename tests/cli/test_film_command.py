@@ -65,6 +65,7 @@ def test_what_makes_no_sense_is_said(room: Path, shell: Shell) -> None:
         (["pictures/images", "--smooth", "flow"], "--smooth is for films"),
         (["a.mp4", "--uncertainty"], "--uncertainty can't be had of a film"),
         (["a.mp4", "--memory", 0], "--memory 0"),
+        (["a.mp4", "--no-track", "--score", 0], "--track, --score can't be had: this run is of a segmenter"),
         (["a.mp4", "--engine", "onnxruntime"], "intarsia export run"),
         (["a.mp4", "--seconds", 0], "give more than 0"),
     ):
@@ -84,5 +85,5 @@ def test_a_film_that_is_stopped_is_not_there(room: Path, shell: Shell) -> None:
     time.sleep(0.3)
     command.send(signal.SIGINT)
     done = command.wait()
-    assert done.code == 75 and "stopped" in done.err
+    assert done.code == 75 and "stopped" in done.err, f"code {done.code}, {done.out}"
     assert [each.name for each in (room / "stopped/masks").iterdir()] == []

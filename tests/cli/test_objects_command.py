@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as Pillow
 from shell import TINY, Shell
 
@@ -84,6 +85,34 @@ def test_from_pictures_to_tables(shell: Shell, room: Path) -> None:
     other = shell.run(room, *command[:-2], "--threshold", "core=0.3")
     assert other.code == 2 and "other thresholds" in other.err
     assert shell.run(room, *command[:-2], "--threshold", "core=0.3", "--overwrite").code == 0
+
+
+def test_huge_pictures_and_films(shell: Shell, room: Path) -> None:
+    picture = np.asarray(Pillow.open(room / "pictures/images/scene_0000.png"))
+    (room / "large").mkdir()
+    tifffile.imwrite(room / "large/a.tif", np.tile(picture, (6, 5, 1)), tile=(64, 64), photometric="rgb")
+    done = shell.run(room, "predict", "run", "large", "--out", "huge", "--overlay", "--huge", 0.01, "--score", 0)
+    assert done.code == 0, done.err
+    labels, objects = tifffile.imread(room / "huge/labels/a.tif", level=0), rows(room / "huge/objects.csv")
+    assert labels.shape == (240, 280) and labels.dtype == np.uint32 and labels.max() == len(objects) > 0
+    for row in objects:
+        assert np.count_nonzero(labels == int(row["id"])) == int(row["area"]) and row["class"] in KINDS
+    assert tifffile.imread(room / "huge/overlays/a.tif", level=0).shape == (240, 280, 3)
+
+    film = ["predict", "run", "pictures/images", "--film", "--out", "film", "--score", 0]
+    done = shell.run(room, *film, "--overlay", "--no-track")
+    assert done.code == 0 and "images: 6 frames" in done.out, done.err
+    of_frames = rows(room / "film/measurements/images.csv")
+    for number in range(6):
+        frame = np.asarray(Pillow.open(room / f"film/labels/images/{number:06d}.png"))
+        assert frame.max() == sum(row["frame"] == str(number) for row in of_frames)
+    assert len(list((room / "film/overlays/images").iterdir())) == 6
+    for option, said in (
+        (["--smooth", "flow"], "--smooth can't be had: this run is of a model of objects"),
+        (["--coco"], "--coco can't be had"),
+    ):
+        refused = shell.run(room, *film, *option)
+        assert refused.code == 2 and said in refused.err, refused.err
 
 
 def test_the_same_from_python(room: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures read in windows give what they give when read whole, at any place, of any kind of TIFF."""
+"""Pictures read in windows give what they give when read whole, at any place, of any kind of file."""
 
 from __future__ import annotations
 
@@ -110,15 +110,18 @@ def test_what_a_part_does_not_tell_is_not_read_in_parts(tmp_path: Path) -> None:
         windows[:5]
 
 
-def test_memory_is_that_of_the_window(tmp_path: Path) -> None:
+def test_memory_is_that_of_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "a.tif", picture(512, 512, 3), tile=(32, 32), compression="zlib")
     with open_windows(path) as windows:
         assert isinstance(windows, Segments)
         for top in range(0, 512, 64):
             windows[top : top + 64, 64:128]
-        assert len(windows.decoded) == 8 * 2 * 2
-        windows._forget(3 * 32 * 32 * 3)
-        assert len(windows.decoded) == 3
+        assert len(windows.kept.values) == 8 * 2 * 2
+        monkeypatch.setattr("intarsia.data.windows.KEPT_BYTES", 3 * 32 * 32 * 3)
+        windows[:32, :32]
+        assert len(windows.kept.values) == 3
+        windows[:64, :64]
+        assert len(windows.kept.values) == 4, "what a slice touches is kept, however much it is"
 
 
 def test_damage_in_the_middle_is_found_where_it_is(tmp_path: Path) -> None:

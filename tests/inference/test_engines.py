@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import made
 
+from intarsia.data.read import read_mask
 from intarsia.drawing import encode_png
 from intarsia.errors import DataError, NumericError, UnsafeFileError, UsageError
 from intarsia.inference import ExportedPredictor, Predictor, load_exported, predict_files
@@ -87,14 +89,44 @@ def test_an_onnx_file_runs_in_openvino_too(file: Callable[..., Path]) -> None:
     np.testing.assert_array_equal(engine.classes(picture[None])[0], mask)
 
 
+def test_sizes_and_threads_change_nothing(file: Callable[..., Path], tmp_path: Path) -> None:
+    """OpenVINO is compiled for the first size, then for any; small pictures of a folder are computed side by side."""
+    pytest.importorskip("openvino")
+    path = file("plain", ".xml", format="openvino")
+    engine = load_exported(path, threads=2)
+    assert engine.share(4) == 2
+    sizes = [(40, 56)] * 3 + [(33, 57), (1, 1), (40, 56), (7, 300)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda size: engine.classes(levels(*size)[0][None])[0], sizes))
+    for size, each in zip(sizes, found, strict=True):
+        np.testing.assert_array_equal(each, levels(*size)[1])
+
+    begun = load_exported(path, threads=2)
+    begun.classes(levels(1, 1)[0][None])
+    assert begun.share(4) == 1
+
+    for number in range(7):
+        (tmp_path / f"{number}.png").write_bytes(encode_png(levels(30 + number % 2, 40)[0]))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    summary = predict_files(ExportedPredictor(load_exported(path, threads=2)), [tmp_path], tmp_path / "out")
+    assert summary.done == 7 and [each.name for each, _ in summary.failed] == ["bad.png"]
+    for number in range(7):
+        made = read_mask(tmp_path / "out" / "masks" / f"{number}.png").values
+        np.testing.assert_array_equal(made, levels(30 + number % 2, 40)[1])
+
+
 def test_signals_survive_openvino(file: Callable[..., Path]) -> None:
     """Engines that come and go in any order leave no stack for signals that is freed memory."""
     pytest.importorskip("openvino")
     code = """
 import signal, sys
 from pathlib import Path
+import numpy as np
 from intarsia.inference.engines.open_vino import OpenVinoEngine
 first, second = (OpenVinoEngine(Path(sys.argv[1]), threads=1) for _ in range(2))
+for each in (first, second):
+    each.classes(np.zeros((1, 3, 4, 1), np.uint8))  # it is compiled then
+del each
 del first
 del second
 taken = []

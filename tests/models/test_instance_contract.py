@@ -168,6 +168,8 @@ def test_a_hundred_steps_find_the_objects(case: str) -> None:
 
 @every_model
 def test_the_exported_graph_computes_the_same(case: str) -> None:
+    if case.startswith("mask_rcnn"):
+        pytest.skip("it has a test of its own, which asks the graph about another picture")
     model = made(case, classes=3).eval()
     images = torch.rand(1, 3, 64, 96)
     exported = torch.export.export(model, (images,)).module()(images)

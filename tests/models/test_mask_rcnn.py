@@ -17,14 +17,13 @@ from intarsia.data.batches import collate
 from intarsia.data.run_lengths import mask_in_box
 from intarsia.data.scenes import SceneConfig, draw_scene
 from intarsia.errors import DataError, UsageError
+from intarsia.grouping import laid_on_pixels, pixel_boxes
 from intarsia.metrics.matching import matched, overlaps
 from intarsia.models.instance.anchors import STRIDES, fit_anchors, shape_iou, usual_anchors
 from intarsia.models.instance.boxes import (
     boxes_of,
     cut_out,
-    laid_on_pixels,
     paired,
-    pixel_boxes,
     sampled,
     shares,
     softly_suppressed,

@@ -15,6 +15,8 @@ from intarsia.models.semantic import (
     FCDenseNet,
     FCDenseNetConfig,
     FCNConfig,
+    RealTime,
+    RealTimeConfig,
     SegNet,
     SegNetConfig,
     UNet,
@@ -169,6 +171,27 @@ def test_aspp_sees_as_far_as_its_largest_rate_and_the_whole_map_through_its_pool
     assert all_seen.count_nonzero() == 21 * 21
 
 
+@pytest.mark.parametrize(("finest", "rungs"), [(4, 3), (8, 2)])
+def test_the_ladder_ends_where_it_says(finest: Any, rungs: int) -> None:
+    model = RealTime(RealTimeConfig(encoder="tiny", width=16, finest=finest, auxiliary=True)).eval()
+    answer, *others = model.heads(torch.rand(1, 3, 64, 96), auxiliary=True)
+    assert answer.shape == (1, 2, 64 // finest, 96 // finest) and len(model.rungs) == rungs
+    assert [each.shape[2] for each in others] == [4, 8][: rungs - 1]  # of those below the answer, coarsest first
+
+
+def test_the_ladder_of_the_fast_encoder_is_made_for_vectors() -> None:
+    """Multiples of 16 channels everywhere behind the picture, and no convolution of single channels."""
+    model = RealTime(RealTimeConfig(classes=11))
+    convolutions = [each for each in model.modules() if isinstance(each, torch.nn.Conv2d)]
+    assert all(each.groups == 1 and each.in_channels % 16 == 0 for each in convolutions[1:])
+    assert all(each.out_channels % 16 == 0 for each in convolutions if each is not model.classifier)
+
+
+def test_an_encoder_without_a_rung_is_refused() -> None:
+    with pytest.raises(UsageError, match="no map between 1/8 and 1/16 of the size"):
+        RealTime(RealTimeConfig(encoder="timm/test_vit", finest=8))
+
+
 def test_an_encoder_that_can_not_do_it_is_named() -> None:
     with pytest.raises(UsageError, match=r'"smal" is not known.*Did you mean "small"'):
         FCN(FCNConfig(encoder="smal"))
@@ -182,6 +205,7 @@ def test_an_encoder_that_can_not_do_it_is_named() -> None:
         SegNetConfig(width=8, dropout=0.5),
         DeepLabConfig(encoder="tiny", width=16, dropout=0.5),
         FCDenseNetConfig(growth=4, layers=(2, 2), dropout=0.5),
+        RealTimeConfig(encoder="tiny", width=16, dropout=0.5),
     ],
     ids=lambda config: config.name,
 )

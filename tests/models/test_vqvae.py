@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intarsia.models.generative.vqvae import VQVAE, Quantizer, VQVAEConfig, groups, nearest
+from intarsia.models.generative.coarse_to_fine import groups
+from intarsia.models.generative.quantizer import Quantizer, nearest
+from intarsia.models.generative.vqvae import VQVAE, VQVAEConfig
 from intarsia.records import Batch
 
 TINY = {"width": 8, "blocks": 1, "latent": 4, "codes": 16, "quantizers": 3, "prior_width": 8, "prior_blocks": 1}

@@ -16,6 +16,7 @@ from ..errors import IntarsiaError, UsageError
 from . import classical, compare, convert, export, film, generative, objects, pairs, unsupervised
 from .options import (
     DeviceOption,
+    HugeFormatOption,
     HugeOption,
     JsonOption,
     LimitOption,
@@ -31,7 +32,7 @@ from .options import (
     tell,
 )
 from .options import console as _console
-from .progress import training_bar, work_bar
+from .progress import pictures_bar, training_bar, work_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -231,6 +232,7 @@ def predict(
         int | None, typer.Option(help="Side of a tile in pixels; by default whole pictures where they fit.")
     ] = None,
     huge: HugeOption = None,
+    huge_format: HugeFormatOption = "tiff",
     plain: PlainOption = None,
     coco: Annotated[bool, typer.Option("--coco", help="Also COCO JSON.", rich_help_panel=OF_OBJECTS)] = False,
     table: Annotated[
@@ -255,34 +257,36 @@ def predict(
     as_: film.AsOption = None,
     rate: film.RateOption = None,
     seconds: film.SecondsOption = None,
+    track: film.TrackOption = None,
 ) -> None:
     """Segment pictures and films of any size; goes on past broken files, and resumes where it stopped."""
     most = pixels(limit)
     console = _console()
     of_films = {"--smooth": smooth, "--memory": memory, "--realtime": realtime, "--as": as_, "--rate": rate,
-                "--seconds": seconds}  # fmt: skip
+                "--seconds": seconds, "--track": track}  # fmt: skip
     if film.means_film(pictures, frames, of_films):
         surplus = {"--probabilities": probabilities, "--uncertainty": uncertainty, "--samples": samples, "--coco": coco,
-                   "--table": table, "--score": score, "--threshold": threshold, "--huge": huge,
-                   "--plain": plain}  # fmt: skip
-        answerer = film.answerer(
+                   "--huge": huge,
+                   "--huge-format": huge_format != "tiff", "--plain": plain}  # fmt: skip
+        answerers = film.answerer(
             run, engine, weights=weights, device=device, flips=flips, scale=scale, tile=tile, limit=most,
-            surplus=surplus,
+            surplus=surplus, of_classes={"--smooth": smooth not in (None, "none"), "--memory": memory},
+            of_objects={"--table": table is not None, "--track": track is not None, "--score": score is not None,
+                        "--threshold": threshold},
+            thresholds=objects.thresholds_of(threshold, score),
         )  # fmt: skip
         film.predict_film(
-            answerer, pictures, out, overlay=overlay, overwrite=overwrite, limit=most, smooth=smooth, memory=memory,
-            realtime=realtime, as_=as_, rate=rate, seconds=seconds,
+            *answerers, pictures, out, overlay=overlay, overwrite=overwrite, limit=most, smooth=smooth, memory=memory,
+            realtime=realtime, as_=as_, rate=rate, seconds=seconds, table=table is not False, track=track is not False,
         )  # fmt: skip
         return
     exported = export.engine_for(run, engine, pictures, weights, partial(console.print, markup=False))
     if exported is not None:
-        export.refuse(
-            {"--samples": samples, "--flips": flips, "--scale": scale, "--device cuda": device == "cuda",
-             "--coco": coco, "--table": table, "--score": score, "--threshold": threshold}
-        )  # fmt: skip
+        export.refuse({"--samples": samples, "--flips": flips, "--scale": scale, "--device cuda": device == "cuda"})
         export.predict_by_engine(
             exported, pictures, out, overlay=overlay, probabilities=probabilities, uncertainty=uncertainty, tile=tile,
-            overwrite=overwrite, limit=most, huge=huge, plain=plain,
+            overwrite=overwrite, limit=most, huge=huge, huge_format=huge_format, plain=plain, coco=coco,
+            table=table, score=score, threshold=threshold,
         )  # fmt: skip
         return
     from ..api import load
@@ -291,12 +295,13 @@ def predict(
 
     thresholds = objects.thresholds_of(threshold, score)
     if objects.holds_objects(run):
-        semantic = {"--probabilities": probabilities, "--uncertainty": uncertainty}
-        semantic |= {"--huge": huge is not None, "--plain": plain is not None}
+        semantic = {"--probabilities": probabilities, "--uncertainty": uncertainty, "--plain": plain is not None}
+        semantic |= {"--huge-format": huge_format != "tiff"}
         objects.refuse({**semantic, "--samples": samples, "--scale": scale}, "of a model of objects")
         objects.predict_run_of_objects(
             run, pictures, out, thresholds=thresholds, overlay=overlay, table=table is not False, coco=coco,
-            overwrite=overwrite, weights=weights, device=device, tile=tile, flips=flips, limit=most,
+            overwrite=overwrite, huge=huge_pixels(huge), weights=weights, device=device, tile=tile, flips=flips,
+            limit=most,
         )  # fmt: skip
         return
     instance = {"--coco": coco, "--table": table is not None, "--score": score is not None, "--threshold": threshold}
@@ -312,11 +317,11 @@ def predict(
         plain=plain or 0.0,
     )
     assert isinstance(predictor, Predictor)
-    with work_bar("predicting") as step:
+    with pictures_bar("predicting") as bar:
         summary = predict_files(
             predictor, pictures, out, overlay=overlay, probabilities=probabilities, uncertainty=uncertainty,
-            samples=samples, seed=seed, overwrite=overwrite, huge=huge_pixels(huge),
-            progress=lambda done, total, name: step(done, total),
+            samples=samples, seed=seed, overwrite=overwrite, huge=huge_pixels(huge), huge_format=huge_format,
+            progress=bar.progress, within=bar.within, say=partial(console.print, markup=False),
         )  # fmt: skip
     tell(summary, out, console)
 

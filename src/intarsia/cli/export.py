@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import UsageError
+from . import objects
 from .options import RunArgument, WeightsOption, console, huge_pixels, tell
-from .progress import work_bar
+from .progress import pictures_bar, work_bar
 
 if TYPE_CHECKING:
     from ..inference.engines import Engine
@@ -34,10 +36,11 @@ def export(
         Literal["onnx", "openvino", "torch"], typer.Option("--format", help="torch can't be opened by `predict`.")
     ] = "onnx",
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="int8 is refused where it costs a point of mean IoU.")
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="int8 is refused where it costs a point of mean IoU or AP50."),
     ] = "fp32",
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="A second output: each class's probability.")
+        bool, typer.Option("--probabilities", help="A second output: each class's probability. Not of objects.")
     ] = False,
     bits: Annotated[
         Literal["auto", "8", "16"],
@@ -47,7 +50,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that stands there.")] = False,
     weights: WeightsOption = "best",
 ) -> None:
-    """Write a segmenter as one file that runs without PyTorch, compared with it on the run's own pictures."""
+    """Write a run as one file that runs without PyTorch, compared with it on the run's own pictures."""
     from ..fitting.exporting import export_run
 
     with work_bar("exporting"):
@@ -79,19 +82,40 @@ def predict_by_engine(
     overwrite: bool,
     limit: int,
     huge: float | None = None,
+    huge_format: Literal["tiff", "zarr"] = "tiff",
     plain: float | None = None,
+    coco: bool = False,
+    table: bool | None = None,
+    score: float | None = None,
+    threshold: Sequence[str] | None = None,
 ) -> None:
     """`predict` by an exported file; nothing here loads PyTorch."""
+    if engine.metadata.grouping:
+        semantic = {"--probabilities": probabilities, "--uncertainty": uncertainty, "--plain": plain is not None}
+        objects.refuse({**semantic, "--huge-format": huge_format != "tiff"}, "of a model of objects", "file")
+        from ..inference.exported_objects import ExportedObjectPredictor
+
+        thresholds = objects.thresholds_of(threshold, score)
+        finder = ExportedObjectPredictor(engine, tile=tile, limit=limit, thresholds=thresholds)
+        objects.write_objects(
+            finder, pictures, out, overlay=overlay, table=table is not False, coco=coco, overwrite=overwrite,
+            huge=huge_pixels(huge),
+        )  # fmt: skip
+        return
+    instance = {"--coco": coco, "--table": table is not None, "--score": score is not None, "--threshold": threshold}
+    objects.refuse(instance, "of a segmenter, not of a model of objects", "file")
     from ..inference.exported import ExportedPredictor
     from ..inference.folder import predict_files
 
     predictor = ExportedPredictor(engine, tile=tile, limit=limit, plain=plain or 0.0)
-    with work_bar("predicting") as step:
+    shown = console()
+    with pictures_bar("predicting") as bar:
         summary = predict_files(
             predictor, pictures, out, overlay=overlay, probabilities=probabilities, uncertainty=uncertainty,
-            overwrite=overwrite, huge=huge_pixels(huge), progress=lambda done, total, name: step(done, total),
+            overwrite=overwrite, huge=huge_pixels(huge), huge_format=huge_format, progress=bar.progress,
+            within=bar.within, say=partial(shown.print, markup=False),
         )  # fmt: skip
-    tell(summary, out, console())
+    tell(summary, out, shown)
 
 
 def engine_for(

@@ -15,6 +15,7 @@ from .progress import work_bar
 
 if TYPE_CHECKING:
     from ..inference.film_prediction import Answerer
+    from ..inference.object_films import Finder
 
 FOR_FILMS = "For films: film.mp4, camera:0, or a folder of frames with --film"
 FilmOption = Annotated[
@@ -42,6 +43,11 @@ RateOption = Annotated[
 SecondsOption = Annotated[
     float | None, typer.Option("--seconds", help="How long to look through a camera.", rich_help_panel=FOR_FILMS)
 ]
+TrackOption = Annotated[
+    bool | None,
+    typer.Option("--track/--no-track", help="Objects keep their numbers from frame to frame (the default), or not.",
+                 rich_help_panel=FOR_FILMS),
+]  # fmt: skip
 
 
 def means_film(pictures: Sequence[str], film: bool, options: Mapping[str, object]) -> bool:
@@ -72,40 +78,53 @@ def answerer(
     tile: int | None,
     limit: int,
     surplus: Mapping[str, object],
-) -> Answerer:
-    """Who answers: a run, or an exported file, which loads no PyTorch. surplus: options that films do not have."""
+    of_objects: Mapping[str, object],
+    of_classes: Mapping[str, object],
+    thresholds: Mapping[str, float],
+) -> tuple[Answerer | None, Finder | None]:
+    """Who answers, one of the two: a run, or an exported file, which loads no PyTorch. surplus: options that films do
+    not have; of_objects, of_classes: that only films of objects have, and only others."""
     from ..inference.engines import is_exported, load_exported
 
     given = [name for name, value in surplus.items() if value not in (None, 0, False)]
     if given:
         raise UsageError(f"{', '.join(given)} can't be had of a film; leave that out, or predict its single frames.")
     if is_exported(run):
+        export.refuse({"--flips": flips, "--scale": scale, "--device cuda": device == "cuda"})
+        loaded = load_exported(run, "auto" if engine == "default" else engine)  # type: ignore[arg-type]
+        if loaded.metadata.grouping:
+            from ..inference.exported_objects import ExportedObjectPredictor
+
+            objects.refuse(of_classes, "of a model of objects", "file")
+            return None, ExportedObjectPredictor(loaded, tile=tile, limit=limit, thresholds=thresholds)
         from ..inference.exported import ExportedPredictor
 
-        export.refuse({"--flips": flips, "--scale": scale, "--device cuda": device == "cuda"})
-        chosen = "auto" if engine == "default" else engine
-        return ExportedPredictor(load_exported(run, chosen), tile=tile, limit=limit)  # type: ignore[arg-type]
+        objects.refuse(of_objects, "of a segmenter, not of a model of objects", "file")
+        return ExportedPredictor(loaded, tile=tile, limit=limit), None
     if engine not in ("default", "torch"):
         raise UsageError(
             f"--engine {engine} answers for a film by an exported file: intarsia export {run}, and give that file."
         )
-    if objects.holds_objects(run):
-        raise UsageError(
-            "films are answered by segmenters, and this run is of a model of objects; cut the film into pictures and "
-            "predict their folder without --film."
-        )
     from ..api import load
+    from ..inference.objects import ObjectPredictor
     from ..inference.predictor import Predictor
 
+    if objects.holds_objects(run):
+        objects.refuse({**of_classes, "--scale": scale}, "of a model of objects")
+        found = load(run, weights=weights, device=device, flips=flips, tile=tile, limit=limit, thresholds=thresholds)
+        assert isinstance(found, ObjectPredictor)
+        return None, found
+    objects.refuse(of_objects, "of a segmenter, not of a model of objects")
     predictor = load(
         run, weights=weights, device=device, flips=flips, scales=tuple(scale or (1.0,)), tile=tile, limit=limit
     )
     assert isinstance(predictor, Predictor)
-    return predictor
+    return predictor, None
 
 
 def predict_film(
-    predictor: Answerer,
+    predictor: Answerer | None,
+    finder: Finder | None,
     pictures: Sequence[str],
     out: Path,
     *,
@@ -118,8 +137,10 @@ def predict_film(
     as_: Literal["film", "frames"] | None,
     rate: float | None,
     seconds: float | None,
+    table: bool,
+    track: bool,
 ) -> None:
-    """`predict` for films."""
+    """`predict` for films, by the one of the two that there is."""
     from ..inference.film_prediction import Wish, predict_films, predict_frames
     from ..inference.smoothing import SmoothingConfig
 
@@ -131,11 +152,23 @@ def predict_film(
     wish = Wish(out, overlay, single, smoothing, realtime, rate or 25.0, seconds, limit)
     resumable = single and len(pictures) == len(folders) == 1 and not realtime
     with work_bar("predicting") as step:
-        summary = (
-            predict_frames(predictor, folders[0], wish, overwrite=overwrite, progress=lambda d, t, _: step(d, t))
-            if resumable
-            else predict_films(predictor, pictures, wish, overwrite=overwrite, progress=lambda d, t, _: step(d, t))
-        )
+
+        def tell(done: int, total: int, _: str) -> None:
+            step(done, total)
+
+        if finder is not None:
+            from ..inference.object_films import predict_object_films
+
+            summary = predict_object_films(
+                finder, pictures, wish, track=track, table=table, overwrite=overwrite, progress=tell
+            )
+        else:
+            assert predictor is not None
+            summary = (
+                predict_frames(predictor, folders[0], wish, overwrite=overwrite, progress=tell)
+                if resumable
+                else predict_films(predictor, pictures, wish, overwrite=overwrite, progress=tell)
+            )
     shown = console()
     for each in summary.done:
         lost = [f"{n} {what}" for n, what in ((each.broken, "broken"), (each.dropped, "dropped")) if n]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UsageError
 from .options import console, tell
 from .progress import work_bar
+
+if TYPE_CHECKING:
+    from ..inference.object_folder import ObjectFinder
 
 
 def holds_objects(run: Path) -> bool:
@@ -20,11 +23,11 @@ def holds_objects(run: Path) -> bool:
     return issubclass(MODELS[Run(run).model_config().name], InstanceModel)
 
 
-def refuse(given: Mapping[str, object], kind: str) -> None:
+def refuse(given: Mapping[str, object], kind: str, what: str = "run") -> None:
     """Raises UsageError where one of the options, by name, was given: it is not None, 0 or False."""
     surplus = [name for name, value in given.items() if value not in (None, 0, False)]
     if surplus:
-        raise UsageError(f"{', '.join(surplus)} can't be had: this run is {kind}; leave that out.")
+        raise UsageError(f"{', '.join(surplus)} can't be had: this {what} is {kind}; leave that out.")
 
 
 def thresholds_of(pairs: Sequence[str] | None, score: float | None) -> dict[str, float]:
@@ -49,22 +52,39 @@ def predict_run_of_objects(
     table: bool,
     coco: bool,
     overwrite: bool,
+    huge: int,
     weights: Literal["best", "last"],
     device: Literal["auto", "cpu", "cuda"],
     **options: Any,
 ) -> None:
     """`predict` for a run of a model of objects. options: tile, flips, limit."""
     from ..api import load
-    from ..inference.object_folder import ALL_OBJECTS, predict_objects
     from ..inference.objects import ObjectPredictor
 
     predictor = load(run, weights=weights, device=device, thresholds=thresholds, **options)
     assert isinstance(predictor, ObjectPredictor)
+    write_objects(predictor, pictures, out, overlay=overlay, table=table, coco=coco, overwrite=overwrite, huge=huge)
+
+
+def write_objects(
+    predictor: ObjectFinder,
+    pictures: Sequence[str],
+    out: Path,
+    *,
+    overlay: bool,
+    table: bool,
+    coco: bool,
+    overwrite: bool,
+    huge: int,
+) -> None:
+    """Finds the objects of pictures, and says how many there are; nothing here loads PyTorch."""
+    from ..inference.object_folder import ALL_OBJECTS, predict_objects
+
     shown = console()
     with work_bar("predicting") as step:
         summary = predict_objects(
             predictor, pictures, out, overlay=overlay, table=table, coco=coco, overwrite=overwrite,
-            progress=lambda done, total, name: step(done, total),
+            huge=huge, progress=lambda done, total, name: step(done, total),
         )  # fmt: skip
     found = f"{summary.objects} object{'s' * (summary.objects != 1)}"
     shown.print(f"{found} in all pictures there: {out / ALL_OBJECTS}", markup=False)

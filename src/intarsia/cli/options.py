@@ -23,7 +23,10 @@ OverwriteOption = Annotated[bool, typer.Option(help="Replace the answers of anot
 LimitOption = Annotated[float, typer.Option(help="Megapixels beyond which a file is refused.")]
 HugeOption = Annotated[
     float | None,
-    typer.Option(min=0, help="Megapixels beyond which TIFF is read in windows and written as tiled TIFF; default 64."),
+    typer.Option(min=0, help="Megapixels beyond which pictures are read in windows and written in tiles; default 64."),
+]
+HugeFormatOption = Annotated[
+    Literal["tiff", "zarr"], typer.Option("--huge-format", help="How: tiled BigTIFF, or folders of OME-Zarr 0.5.")
 ]
 PlainOption = Annotated[
     float | None,

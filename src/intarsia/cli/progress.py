@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from ..training.loop import Training
     from ..training.watchers import Show
@@ -27,6 +28,43 @@ def work_bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], No
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def pictures_bar(what: str) -> Iterator[PicturesBar]:
+    """A bar on stderr that moves within huge pictures, too. Where there is no terminal, a line about them each
+    LINE_SECONDS."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield PicturesBar(console, bar)
+
+
+class PicturesBar:
+    """What `predict_files` takes as `progress` and `within`."""
+
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self.console, self.bar, self.task = console, bar, bar.add_task("", total=None)
+        self.last = time.monotonic()  # a line was printed
+
+    def progress(self, done: int, total: int, name: str) -> None:
+        self.bar.update(self.task, completed=done, total=total, description="")
+
+    def within(self, name: str, rows: int, height: int, done: int, total: int) -> None:
+        words = f"{name}: {rows:,} of {height:,} rows"
+        self.bar.update(self.task, completed=done + rows / height, total=total, description=words)
+        if not self.console.is_terminal and time.monotonic() - self.last > LINE_SECONDS:
+            self.last = time.monotonic()
+            self.console.print(words, markup=False)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Header:
     channels: int  # as `read_image` gives them: palette and CMYK are 3, alpha is not counted
     dtype: str  # of the stored values: "bool", "uint8", "uint16", "float32", "int32", ...
     pages: int  # 1 but for multi-page TIFF
-    kind: str  # "png", "jpeg", "tiff", "webp", "bmp", "npy" or "npz"
+    kind: str  # "png", "jpeg", "tiff", "webp", "bmp", "npy", "npz" or "zarr"
     orientation: int = 1  # EXIF, 1..8, already applied to height and width; 1: stored as displayed
 
     @property

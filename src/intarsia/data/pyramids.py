@@ -11,9 +11,12 @@ numbers it is their mean.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -33,7 +36,7 @@ class Plane:
 
     height: int
     width: int
-    dtype: str  # "uint8" or "uint16"
+    dtype: str  # "uint8", "uint16" or "uint32"
     samples: int = 1  # 1 or 3
     kind: Literal["classes", "values"] = "values"  # whether numbers are names, or can be averaged
 
@@ -114,6 +117,11 @@ class TileFile:
         file.seek(self.offsets[row][column])
         return self.plane.decoded(file.read(self.lengths[row][column]))
 
+    def identity(self) -> uuid.UUID:
+        """A number for the content: the same tiles are the same file, to the byte."""
+        with self.path.open("rb") as file:
+            return uuid.UUID(bytes=hashlib.file_digest(file, "blake2b").digest()[:16], version=5)
+
     def halved(self, path: Path) -> TileFile:
         """The next smaller copy, in a file of its own; a few tiles are in memory."""
         small = TileFile(path, self.plane.half)
@@ -169,15 +177,13 @@ def write_pyramid(
     """
     import tifffile
 
-    levels = [tiles]
-    try:
-        while max(levels[-1].plane.grid) > 1:
-            levels.append(levels[-1].halved(tiles.path.with_name(f"{tiles.path.name}.{len(levels)}")))
+    with all_levels(tiles) as levels:
+        about = {"UUID": str(tiles.identity()), **_metadata(tiles.plane, notes or {})}
 
         def write(file: BinaryIO) -> None:
             with tifffile.TiffWriter(file, bigtiff=True, ome=True) as writer:
                 for number, each in enumerate(levels):
-                    of_first = {"subifds": len(levels) - 1, "metadata": _metadata(each.plane, notes or {})}
+                    of_first = {"subifds": len(levels) - 1, "metadata": about}
                     writer.write(
                         each.encoded_tiles(),
                         shape=(each.plane.height, each.plane.width, *[each.plane.samples] * (each.plane.samples > 1)),
@@ -191,9 +197,20 @@ def write_pyramid(
                     )
 
         return write_atomically(path, write)
+
+
+@contextmanager
+def all_levels(tiles: TileFile) -> Iterator[list[TileFile]]:
+    """The tiles and their smaller copies, down to a single tile, in files beside them that are gone afterwards."""
+    levels, files = [tiles], list[Path]()
+    try:
+        while max(levels[-1].plane.grid) > 1:
+            files.append(tiles.path.with_name(f"{tiles.path.name}.{len(levels)}"))
+            levels.append(levels[-1].halved(files[-1]))
+        yield levels
     finally:
-        for each in levels[1:]:
-            remove_file(each.path)
+        for each in files:
+            remove_file(each)
 
 
 def _metadata(plane: Plane, notes: Mapping[str, str]) -> dict[str, object]:

@@ -33,6 +33,7 @@ from .arrays import array_header, plane_stack, read_array, read_plane_stack
 from .headers import LIMIT_PIXELS, Header, check_size, file_kind, raster_header
 from .pixels import Stored, read_raster
 from .tiff import read_tiff, read_tiff_pages, tiff_header
+from .zarrs import is_zarr, read_zarr, zarr_header
 
 __all__ = [
     "LIMIT_PIXELS", "Header", "RawMask", "as_channels", "plane_shape", "read_header", "read_image", "read_mask",
@@ -179,6 +180,8 @@ def _guarded(path: Path, read: Callable[[], Result]) -> Result:
 
 
 def _header(path: Path, page: int) -> Header:
+    if is_zarr(path):
+        return zarr_header(path)
     kind = file_kind(path)
     if kind == "tiff":
         return tiff_header(path, page)
@@ -188,6 +191,8 @@ def _header(path: Path, page: int) -> Header:
 
 
 def _stored(path: Path, header: Header, page: int) -> Stored:
+    if header.kind == "zarr":
+        return read_zarr(path)
     if header.kind == "tiff":
         return read_tiff(path, page)
     if header.kind in ("npy", "npz"):

@@ -6,9 +6,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,13 +19,16 @@ from ..data.sets import Readable, Sets
 from ..errors import DataError, IntarsiaError, UsageError
 from ..files import Lock, make_folder, write_atomically
 from ..inference.engines import RUNNERS, Engine, Metadata, installed, load_exported
-from ..inference.export import NEEDS, SUFFIX, Export, Format, Precision, export_model
+from ..inference.export import NEEDS, SUFFIX, AnyExported, Export, Exportable, Format, Precision, export_model
 from ..inference.exported import ExportedPredictor
+from ..inference.exported_objects import ExportedObjectPredictor
 from ..inference.folder import Strip
+from ..inference.objects import ObjectPredictor
 from ..inference.predictor import Predictor, fingerprint
-from ..inference.quantise import CALIBRATION, Drop, mean_iou
-from ..models.contract import SemanticModel
-from ..records import Image, Sample
+from ..inference.quantise import CALIBRATION, Drop, average_precision, mean_iou
+from ..models.contract import GenerativeModel, SemanticModel
+from ..models.instance.map_model import MapModel
+from ..records import Classes, Image, Instances, Sample
 from ..runs import Run, Which
 from .wishes import open_sets_for, stored_config
 
@@ -53,16 +58,17 @@ def export_run(
     force: bool = False,
     overwrite: bool = False,
 ) -> Exported:
-    """Write a run of a segmenter as one file: RUN/NAME_PRECISION.onnx (.xml, .pt2), or `path`.
+    """Write a run of a segmenter, or of a model of objects of maps, as one file: RUN/NAME_PRECISION.onnx (.xml, .pt2),
+    or `path`.
 
     It is compared with PyTorch on pictures that the run held back or learnt from, or on noise where these are gone.
-    int8 is calibrated on pictures that it learnt from, and refused where it costs more than a point of mean IoU on
-    those that it held back, unless `force`. bits: 8 or 16, of the pictures' numbers; None: as the run's own pictures.
-    Raises UsageError, DataError, and as `export_model` does.
+    int8 is calibrated on pictures that it learnt from, and refused where it costs more than a point of mean IoU, or
+    of AP50, on those that it held back, unless `force`. bits: 8 or 16, of the pictures' numbers; None: as the run's own
+    pictures. Raises UsageError, DataError, and as `export_model` does.
     """
     source = Run(run)
-    model = _segmenter(source, weights)
-    sets = _own_sets(source)
+    model = _exportable(source, weights)
+    sets = _own_sets(source, isinstance(model, MapModel))
     if precision == "int8" and sets is None:
         raise DataError(
             f"int8 is calibrated on the pictures that {source.folder} was trained on, and they are not there any more; "
@@ -76,9 +82,9 @@ def export_run(
     calibration = [] if sets is None or precision != "int8" else _images(sets.train, CALIBRATION)
     drops: list[Drop] = []
 
-    def judge(predictor: ExportedPredictor) -> None:
+    def judge(predictor: AnyExported) -> None:
         if precision == "int8" and sets is not None:
-            reference = Predictor(model, source.classes(), device="cpu", temperature=source.temperature())
+            reference = _predictor(source, model, "cpu")
             drops.extend(_drop(reference, predictor, sets))
             for drop in drops:
                 drop.require(force)
@@ -114,7 +120,7 @@ def engine_of(
     if engine == "auto" and not any(_makeable(name) for name in RUNNERS[".onnx"]):
         say("No other engine is installed than PyTorch; `pip install intarsia[export]` brings some.")
         return None
-    model = _segmenter(source, weights)
+    model = _exportable(source, weights)
     folder = make_folder(source.folder / "engines")
     with Lock(folder / ".lock"):
         path = _kept(source, model, folder, weights, say)
@@ -123,18 +129,33 @@ def engine_of(
         return _fastest(source, model, path, picture, say)
 
 
-def _segmenter(run: Run, weights: Which) -> SemanticModel:
+def _exportable(run: Run, weights: Which) -> Exportable:
     model = run.load_model(weights)
-    if not isinstance(model, SemanticModel):
-        raise UsageError(f"{run.folder} holds no segmenter of classes; only those are exported so far.")
-    return model
+    if isinstance(model, SemanticModel | MapModel):
+        return model
+    if isinstance(model, GenerativeModel):
+        raise UsageError(
+            f"{run.folder} holds a generative model, which is not exported so far; `generate` draws by it."
+        )
+    name = run.model_config().name
+    raise UsageError(
+        f"{run.folder} holds a {name}, which is not exported so far; of models of objects instance_segnet and "
+        "watershed are exported. Predict by the run, without --engine."
+    )
 
 
-def _own_sets(run: Run) -> Sets | None:
+def _predictor(run: Run, model: Exportable, device: Literal["auto", "cpu"]) -> Predictor | ObjectPredictor:
+    """Who answers by PyTorch."""
+    if isinstance(model, MapModel):
+        return ObjectPredictor(model, run.classes(), device=device)
+    return Predictor(model, run.classes(), device=device, temperature=run.temperature())
+
+
+def _own_sets(run: Run, objects: bool) -> Sets | None:
     """The run's pictures in the parts of its training; None where they are gone, or others by now."""
     config = stored_config(run)
     try:
-        sets = open_sets_for(config.data.model_copy(update={"generated": None}), config.seed)
+        sets = open_sets_for(config.data.model_copy(update={"generated": None}), config.seed, objects=objects)
     except (IntarsiaError, OSError):
         return None
     before = run.read_data()
@@ -142,7 +163,7 @@ def _own_sets(run: Run) -> Sets | None:
     return sets if all(before.get(part, count) == count for part, count in now.items()) else None
 
 
-def _pictures(model: SemanticModel, sets: Sets | None) -> tuple[list[Image], str]:
+def _pictures(model: Exportable, sets: Sets | None) -> tuple[list[Image], str]:
     """Pictures to compare on, of which the last is drawn noise of an odd size, and what they are in words."""
     channels = int(model.get_buffer("mean").numel())
     random = np.random.default_rng(0)
@@ -173,31 +194,40 @@ def _refuse_deep(pictures: Sequence[Image]) -> None:
         raise UsageError(f"the run's pictures hold {deep.dtype} numbers, which 8 bits can't; export with --bits 16.")
 
 
-def _drop(reference: Predictor, exported: ExportedPredictor, sets: Sets) -> list[Drop]:
+def _drop(reference: Predictor | ObjectPredictor, exported: AnyExported, sets: Sets) -> list[Drop]:
     """What int8 costs on the labelled pictures that were held back, or else on those learnt from; [] without any."""
     for name, part in (("validation", sets.validation.labelled()), ("train", sets.train.labelled())):
         if len(part):
             few = Readable(part.folder, part.entries[:MEASURED], part.channels, part.hidden)
-
-            def before(sample: Sample) -> Strip:
-                return reference.predict(sample.image)
-
-            def after(sample: Sample) -> Strip:
-                return exported.predict(sample.image)
-
-            classes = reference.classes
-            score, count = mean_iou(before, few, classes)
+            before, count, what = _score(reference, few, reference.classes)
             if count:
-                return [Drop(score, mean_iou(after, few, classes)[0], count, name)]
+                return [Drop(before, _score(exported, few, reference.classes)[0], count, name, what)]
     return []
+
+
+def _score(
+    predictor: Predictor | ObjectPredictor | AnyExported, samples: Readable, classes: Classes
+) -> tuple[float, int, str]:
+    """How good the answers to labelled samples are, how many samples those were, and what was measured."""
+    if isinstance(predictor, ObjectPredictor | ExportedObjectPredictor):
+
+        def found(sample: Sample) -> Instances:
+            return predictor.predict(sample.image).instances
+
+        return *average_precision(found, samples, classes), "AP50"
+
+    def answer(sample: Sample) -> Strip:
+        return predictor.predict(sample.image)
+
+    return *mean_iou(answer, samples, classes), "mean IoU"
 
 
 def _makeable(name: str) -> bool:
     return installed(name) and all(installed(each) for each in NEEDS["onnx"] if each != "onnxruntime")
 
 
-def _kept(run: Run, model: SemanticModel, folder: Path, weights: Which, say: Callable[[str], object]) -> Path:
-    """The run's file for engines, made where it is missing or of other weights or another temperature."""
+def _kept(run: Run, model: Exportable, folder: Path, weights: Which, say: Callable[[str], object]) -> Path:
+    """The run's file for engines, made where it is missing, or of other weights, temperature or thresholds."""
     path = folder / "fp32.onnx"
     digest = fingerprint(model)
     if path.is_file():
@@ -205,15 +235,17 @@ def _kept(run: Run, model: SemanticModel, folder: Path, weights: Which, say: Cal
             kept: Metadata = load_exported(path).metadata
         except IntarsiaError:
             kept = Metadata("", run.classes(), 1, 8, "", False)
-        if kept.weights == digest and kept.temperature == run.temperature():
+        same = kept.weights == digest and kept.temperature == run.temperature()
+        if same and kept.thresholds == (model.thresholds if isinstance(model, MapModel) else {}):
             return path
     say("Exporting the run once for other engines ...")
-    export_run(run.folder, path, probabilities=True, bits=16, weights=weights, overwrite=True)
+    several = isinstance(model, SemanticModel)
+    export_run(run.folder, path, probabilities=several, bits=16, weights=weights, overwrite=True)
     return path
 
 
 def _fastest(
-    run: Run, model: SemanticModel, path: Path, picture: str | Path | None, say: Callable[[str], object]
+    run: Run, model: Exportable, path: Path, picture: str | Path | None, say: Callable[[str], object]
 ) -> Engine | None:
     """The fastest engine for pictures of this size on this machine; None: PyTorch."""
     channels = int(model.get_buffer("mean").numel())
@@ -225,10 +257,11 @@ def _fastest(
     engines = {name: load_exported(path, name) for name in RUNNERS[".onnx"] if installed(name)}  # type: ignore[arg-type]
     if known.get(key) not in (*engines, "torch"):
         values = np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
-        predictor = Predictor(model, run.classes(), device="auto", temperature=run.temperature())
-        ask: dict[str, Callable[[], object]] = {"torch": lambda: predictor.predict(values).mask}
+        asked: dict[str, Predictor | ObjectPredictor | AnyExported] = {"torch": _predictor(run, model, "auto")}
+        of_objects = isinstance(model, MapModel)
         for name, engine in engines.items():
-            ask[name] = lambda engine=engine: ExportedPredictor(engine).predict(values).mask  # type: ignore[misc]
+            asked[name] = ExportedObjectPredictor(engine) if of_objects else ExportedPredictor(engine)
+        ask = {name: partial(_answered, each, values) for name, each in asked.items()}
         times = measured(ask)
         known[key] = min(times, key=lambda name: times[name])
         write_atomically(notes, json.dumps(known, indent=1, ensure_ascii=False).encode())
@@ -237,7 +270,16 @@ def _fastest(
     return engines.get(known[key])
 
 
-def measured(ask: dict[str, Callable[[], object]], seconds: float = SECONDS) -> dict[str, float]:
+def _answered(predictor: Predictor | ObjectPredictor | AnyExported, values: np.ndarray) -> np.ndarray:
+    """What is timed: the class of each pixel, or the maps that objects are made of, which any engine's are alike."""
+    if isinstance(predictor, ObjectPredictor | ExportedObjectPredictor):
+        answer = predictor.answer(values)
+        assert isinstance(answer, np.ndarray)
+        return answer
+    return predictor.predict(values).mask
+
+
+def measured(ask: Mapping[str, Callable[[], object]], seconds: float = SECONDS) -> dict[str, float]:
     """The shortest time of each candidate, in seconds; they take turns for so many in all, after a first call each."""
     for each in ask.values():
         each()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Config
-from ..data.batches import Cached, Samples
+from ..data.batches import Samples
 from ..data.fingerprint import combine
 from ..data.sets import Sets
 from ..drawing import encode_png, grid, object_overlay, to_rgb8
@@ -23,7 +23,7 @@ from ..runs import Run
 from ..training.loop import Training
 from ..training.watchers import Scores
 from .course import Course, some
-from .segmenters import of_pictures, rarity_of, streams
+from .segmenters import course_of, of_pictures, streams
 
 CRITERION = "AP50"
 TUNED_ON = 40  # validation pictures, at most, that thresholds are tuned on
@@ -39,18 +39,11 @@ def course(
     beside, words = streams(config, sets)
     if not len(sizes_of(sets)):
         words += "; none of the labelled shows an object, so that only the background can be learnt"
-    looked_at = Cached(some(sets.validation, config.data.validation_pictures), config.data.cache_megabytes / 4)
-    return Course(
-        learnt=samples,
-        looked_at=len(looked_at),
-        rarity=rarity_of(sets),
-        score=lambda training: score(training, looked_at, sets, device, stop_asked),
-        draw=(lambda training: drawn(training, looked_at, sets, device)) if len(looked_at) else None,
-        criterion=CRITERION,
+    return course_of(
+        config, sets, device, stop_asked, learnt=samples, beside=beside, criterion=CRITERION,
         words=f"{len(samples)} labelled pictures of {len(sets.train)}, {len(sets.validation)} for validation{words}",
-        beside=beside,
-        close=(lambda run: keep_tuned(run, looked_at, sets, device, stop_asked)) if len(looked_at) else None,
-    )
+        score=score, drawn=drawn, close=keep_tuned,
+    )  # fmt: skip
 
 
 def found(config: Config, sets: Sets) -> dict[str, Any]:

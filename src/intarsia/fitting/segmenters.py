@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Config
-from ..data.batches import Cached, Stream
+from ..data.batches import Cached, Samples, Stream
 from ..data.fingerprint import combine, for_channels, measure
 from ..data.sets import Sets
 from ..drawing import encode_png, grid, overlay, to_rgb8
@@ -20,10 +20,12 @@ from ..metrics.calibration import Reliability
 from ..metrics.confusion import Confusion, LabelConfusion
 from ..models import MODELS
 from ..models.contract import InstanceModel, SemanticModel
+from ..runs import Run
 from ..training.loop import Training
 from ..training.watchers import Scores
 from .course import Course, some
 
+StopAsked = Callable[[], bool]
 MEASURED = 100  # training pictures, at most, whose statistics are taken once they are stretched
 
 
@@ -36,16 +38,38 @@ def course(model: SemanticModel, config: Config, sets: Sets, device: str, stop_a
         samples = sets.train.unlabelled()
         words = f"{len(samples)} pictures without masks"
     beside, more = streams(config, sets)
-    looked_at = Cached(some(sets.validation, config.data.validation_pictures), config.data.cache_megabytes / 4)
+    return course_of(
+        config, sets, device, stop_asked, learnt=samples, beside=beside, words=words + more, criterion="mean_iou",
+        score=score, drawn=drawn,
+    )  # fmt: skip
+
+
+def course_of(
+    config: Config,
+    sets: Sets,
+    device: str,
+    stop_asked: StopAsked,
+    *,
+    learnt: Samples,
+    beside: tuple[Stream, ...],
+    words: str,
+    criterion: str,
+    score: Callable[[Training, Samples, Sets, str, StopAsked], Scores],
+    drawn: Callable[[Training, Samples, Sets, str], bytes],
+    close: Callable[[Run, Samples, Sets, str, StopAsked], None] | None = None,
+) -> Course:
+    """The course of a model that is looked at, by `score`, `drawn` and `close`, on some of the validation pictures."""
+    seen = Cached(some(sets.validation, config.data.validation_pictures), config.data.cache_megabytes / 4)
     return Course(
-        learnt=samples,
-        looked_at=len(looked_at),
+        learnt=learnt,
+        looked_at=len(seen),
         rarity=rarity_of(sets),
-        score=lambda training: score(training, looked_at, sets, device, stop_asked),
-        draw=(lambda training: drawn(training, looked_at, sets, device)) if len(looked_at) else None,
-        criterion="mean_iou",
-        words=words + more,
+        score=lambda training: score(training, seen, sets, device, stop_asked),
+        draw=(lambda training: drawn(training, seen, sets, device)) if len(seen) else None,
+        criterion=criterion,
+        words=words,
         beside=beside,
+        close=(lambda run: close(run, seen, sets, device, stop_asked)) if close and len(seen) else None,
     )
 
 
@@ -138,7 +162,7 @@ def rarity_of(sets: Sets) -> np.ndarray:
     return np.where(shares > 0, 1 / np.sqrt(np.maximum(shares, 1e-6)), 0.0)
 
 
-def score(training: Training, samples: Cached, sets: Sets, device: str, stop_asked: Callable[[], bool]) -> Scores:
+def score(training: Training, samples: Samples, sets: Sets, device: str, stop_asked: Callable[[], bool]) -> Scores:
     """Mean and per-class IoU and accuracy from one pooled confusion matrix, and `loss`, the mean of -log(probability of
     the truth) over a sixteenth of the pixels, evenly spread. Raises Stopped when asked to."""
     classes, predictor = sets.classes, _predictor(training, sets, device)
@@ -172,7 +196,7 @@ def _predictor(training: Training, sets: Sets, device: str) -> Predictor:
     return Predictor(training.model, sets.classes, device="cuda" if device == "cuda" else "cpu", precision=precision)
 
 
-def drawn(training: Training, samples: Cached, sets: Sets, device: str) -> bytes:
+def drawn(training: Training, samples: Samples, sets: Sets, device: str) -> bytes:
     """Up to four validation pictures in rows: picture, truth, answer."""
     predictor = _predictor(training, sets, device)
     rows = []

@@ -40,6 +40,7 @@ from .wishes import (
     configured,
     data_of,
     overrides_of,
+    refuse_changes,
     refuse_other,
     stored_config,
 )
@@ -134,6 +135,8 @@ def _fit(
 ) -> Fitted:
     stored = stored_config(run) if run.exists() else None
     wished, reasons, sets = configured(run, config, overrides, say, array)
+    if stored is not None and stored.model.name != wished.model.name:  # whose other settings mean something else
+        refuse_changes(run, [f"model.name: {stored.model.name} -> {wished.model.name}"])
     if stored is not None and wished.train.precision == "auto":  # what was measured then, not what is measured now
         train = wished.train.model_copy(update={"precision": stored.train.precision})
         wished = wished.model_copy(update={"train": train})

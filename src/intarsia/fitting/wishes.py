@@ -112,12 +112,15 @@ def _planned(overrides: dict[str, Any], say: Say, array: Array | None) -> tuple[
     """The plan for the folder, and over it what was asked for; its reasons; the pictures that it has read."""
     # A misspelt setting is refused before anything is read and measured; only a loss may make sense by the plan alone.
     early = {key: value for key, value in overrides.items() if not key.startswith("model.loss")}
-    asked = read_config(None, early, Config())
+    chosen = "model.name" in overrides or array is not None
+    if not chosen:  # which settings [model] has depends on what the masks hold
+        asked = suited(read_config(None, {k: v for k, v in early.items() if not k.startswith("model.")}, Config()))
+    asked = read_config(None, early, Config() if chosen else asked)
     data, seed, device = asked.data, asked.seed, asked.train.device
     budget = [overrides.get(f"train.{key}") for key in ("steps", "epochs", "minutes")]
     timed = all(value is None for value in budget)
     model = asked.model.name if "model.name" in overrides else None
-    sets = open_for(asked if model or array else suited(asked), array)
+    sets = open_for(asked, array)
     plan = make_plan(sets, data, device=device, model=model, seed=seed, measure=timed)
     height, width = plan.config.augment.crop
     say(f"planned: {plan.config.model.name}, crops of {height}x{width}, batches of {plan.config.train.batch}")
@@ -193,11 +196,7 @@ def refuse_other(run: Run, stored: Config, wished: Config, sets: AnySets) -> Non
     """A run goes on only with what it began with."""
     neutral = {"data.folder", "data.cache_megabytes", "train.workers", "train.checkpoint_seconds"}
     changed = [line for line in differences(stored, wished) if line.split(":")[0] not in neutral]
-    if changed:
-        raise UsageError(
-            f"{run.folder} was begun with another configuration: {'; '.join(changed[:12])}. "
-            "Go on without these settings, or give the new ones a run of their own with --run."
-        )
+    refuse_changes(run, changed)
     if run.classes() != sets.classes:
         raise UsageError(
             f"{run.folder} was begun with the classes {', '.join(run.classes().names)}, the folder now has "
@@ -210,6 +209,15 @@ def refuse_other(run: Run, stored: Config, wished: Config, sets: AnySets) -> Non
         raise UsageError(
             f"{run.folder} was begun with other pictures ({counts} pictures; files added, removed or changed); "
             "restore them, or start another run with --run."
+        )
+
+
+def refuse_changes(run: Run, changed: list[str]) -> None:
+    """Raises UsageError where something of a begun run's configuration has changed: "seed: 0 -> 3"."""
+    if changed:
+        raise UsageError(
+            f"{run.folder} was begun with another configuration: {'; '.join(changed[:12])}. "
+            "Go on without these settings, or give the new ones a run of their own with --run."
         )
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "ExportedObjectPredictor": "exported_objects",
     "ExportedPredictor": "exported",
     "Failure": "working",
     "ObjectPredictor": "objects",
@@ -31,6 +32,7 @@ __all__ = list(_HOMES)
 if TYPE_CHECKING:
     from .engines import load_exported as load_exported
     from .exported import ExportedPredictor as ExportedPredictor
+    from .exported_objects import ExportedObjectPredictor as ExportedObjectPredictor
     from .folder import PredictionSummary as PredictionSummary
     from .folder import predict_files as predict_files
     from .object_folder import ObjectSummary as ObjectSummary

@@ -43,7 +43,8 @@ from torch import Tensor, nn
 from ..data.read import LIMIT_PIXELS
 from ..errors import DataError, UsageError
 from ..models.contract import Model
-from ..models.generative.vqvae import ODD, VQVAE, Group, Residual, groups, visible
+from ..models.generative.coarse_to_fine import ODD, Group, groups, visible
+from ..models.generative.vqvae import VQVAE, Residual
 from ..records import Image
 from .predictor import fingerprint
 

@@ -1,11 +1,4 @@
-"""A segmenter as one file that answers without us: the whole pipeline is in its graph.
-
-    pictures (N, H, W, C) uint8 or uint16
-    │ pad to the stride, repeating the border    on the bytes, where it is cheapest
-    │ to [0, 1] and standardised                 one multiplication and one addition
-    │ network ── at the padded size ── crop
-    ├─ argmax ──────────────────────────────► classes (N, H, W) uint8
-    └─ / temperature ─ softmax or sigmoid ──► probabilities (N, K, H, W) float32, on request
+"""A model as one file that answers without us: the whole pipeline (`pipelines.py`) is in its graph.
 
 The model is traced once, by `torch.export`, for any N, H and W; ONNX comes from that, OpenVINO from ONNX. What tracing
 concludes from its example, such as that no map is one pixel wide, are guesses about memory and not about numbers: they
@@ -25,26 +18,30 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from .. import __version__
 from ..data.levels import stretched
 from ..errors import UsageError
 from ..files import remove_file, require_writable, write_atomically
 from ..models.contract import SemanticModel
+from ..models.instance.map_model import MapModel
 from ..records import Classes, Image
-from .engines import CLASSES, KEY, NOTHING, PICTURES, PROBABILITIES, Metadata, installed, load_exported
+from .engines import KEY, NOTHING, PICTURES, Engine, Metadata, installed, load_exported
 from .exported import ExportedPredictor, as_input
-from .parity import Parity, compared
+from .exported_objects import ExportedObjectPredictor
+from .objects import ObjectPredictor
+from .parity import ObjectParity, Parity, compared, compared_objects
+from .pipelines import Logits, Pipeline, pipeline_of
 from .predictor import Predictor, fingerprint
 
 Format = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "fp16", "int8"]
+Exportable = SemanticModel | MapModel
+AnyExported = ExportedPredictor | ExportedObjectPredictor
 SUFFIX: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 NEEDS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -54,57 +51,18 @@ NEEDS: dict[str, tuple[str, ...]] = {
 EXAMPLE = (2, 70, 83)  # N, H, W of the pictures that are traced: odd, and no two alike
 
 
-class Pipeline(nn.Module):
-    """A segmenter from bytes to classes: what is exported. The drawing is at the top of this file."""
-
-    scale: Tensor  # (1, C, 1, 1): standardised = picture * scale + shift
-    shift: Tensor  # (1, C, 1, 1)
-
-    def __init__(
-        self, model: SemanticModel, bits: int, probabilities: bool, temperature: float = 1.0, half: bool = False
-    ) -> None:
-        super().__init__()
-        self.model, self.half_precision = model, half
-        self.overlapping, self.wants_probabilities, self.temperature = model.overlapping, probabilities, temperature
-        self.register_buffer("scale", 1 / (model.deviation.float() * (2**bits - 1)))
-        self.register_buffer("shift", -model.mean.float() / model.deviation.float())
-        self.enlarged = _is_enlarged(model)
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        height, width = pictures.shape[1:3]
-        stride = self.model.stride
-        if stride > 1:
-            rows = torch.arange((height + stride - 1) // stride * stride, device=pictures.device).clamp(max=height - 1)
-            columns = torch.arange((width + stride - 1) // stride * stride, device=pictures.device).clamp(max=width - 1)
-            pictures = pictures.index_select(1, rows).index_select(2, columns)  # N H' W' C
-        x = pictures.permute(0, 3, 1, 2).float()  # N C H' W'
-        x = x * self.scale + self.shift
-        x = x.half() if self.half_precision else x
-        logits = self.model.heads(x, auxiliary=False)[0].float()  # N K h w
-        if self.enlarged:
-            logits = F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)  # N K H' W'
-        logits = logits[:, :, :height, :width]
-        classes = logits.argmax(dim=1).to(torch.uint8)  # N H W
-        if self.overlapping:  # a probability above 1/2 is a logit above 0
-            classes = torch.where(logits.amax(dim=1) > 0, classes, torch.full_like(classes, NOTHING))
-        if not self.wants_probabilities:
-            return (classes,)
-        logits = logits / self.temperature
-        return classes, logits.sigmoid() if self.overlapping else logits.softmax(dim=1)
-
-
 @dataclass(frozen=True)
 class Export:
     """What was exported, and how it compares with PyTorch."""
 
     path: Path
     metadata: Metadata
-    parity: Parity
+    parity: Parity | ObjectParity
     size: int  # bytes, of all its files
 
 
 def export_model(
-    model: SemanticModel,
+    model: Exportable,
     classes: Classes,
     path: str | Path,
     *,
@@ -116,15 +74,16 @@ def export_model(
     bits: int = 8,
     temperature: float = 1.0,
     calibration: Sequence[Image] = (),
-    judge: Callable[[ExportedPredictor], None] | None = None,
+    judge: Callable[[AnyExported], None] | None = None,
     overwrite: bool = False,
 ) -> Export:
-    """Write a segmenter as a file that runs without us, once it was found to answer as PyTorch does.
+    """Write a segmenter, or a model of objects of maps, as a file that runs without us, once it was found to answer as
+    PyTorch does.
 
     path: the file, which ends in .onnx, .xml (a .bin comes beside it) or .pt2. name: of the model, for the metadata.
     pictures: (H, W, C), on which the file is compared with PyTorch. bits: of the numbers it takes, 8 or 16 (which also
-    serves pictures of 8). probabilities: also a second output; there is always one where classes overlap.
-    temperature: that they are made with. calibration: pictures that show int8 which numbers are to be expected.
+    serves pictures of 8). probabilities: also a second output; there is always one where classes overlap, and never one
+    of objects. temperature: that they are made with. calibration: pictures that show int8 which numbers to expect.
     judge: asked before the file gets its name; raises what speaks against that.
 
     Raises UsageError for what can't be combined or stands there already, NumericError where the answers differ,
@@ -132,6 +91,8 @@ def export_model(
     """
     path = Path(path)
     _require(path, format, precision, classes, overwrite)
+    if isinstance(model, MapModel) and probabilities:
+        raise UsageError("a file of objects has its maps in place of probabilities; leave --probabilities out.")
     require_writable(path.parent)
     metadata = Metadata(
         model=name,
@@ -145,22 +106,35 @@ def export_model(
         levels=model.config.levels,
         weights=fingerprint(model),
         versions=_versions(format, precision),
+        grouping=model.grouping if isinstance(model, MapModel) else "",
+        thresholds=dict(model.thresholds) if isinstance(model, MapModel) else {},
     )
-    reference = Predictor(copy.deepcopy(model), classes, device="cpu", temperature=temperature)
+    own = copy.deepcopy(model)
     with tempfile.TemporaryDirectory(prefix="intarsia-", ignore_cleanup_errors=True) as folder:
         made = Path(folder) / f"made{SUFFIX[format]}"
         shown = [stretched(each) for each in calibration] if metadata.levels == "picture" else calibration
         inputs = [as_input(each, metadata) for each in shown]
-        _write(reference.model, metadata, made, format, inputs)
+        _write(own, metadata, made, format, inputs)
         engine = load_exported(made, "auto" if format != "openvino" else "openvino", trusted=True)
-        predictor = ExportedPredictor(engine)
-        parity = compared(reference, predictor, pictures)
+        predictor, parity = _asked(own, classes, temperature, engine, pictures)
         if precision != "int8":
             parity.require(precision)
         if judge is not None:
             judge(predictor)
         size = _place(made, path)
     return Export(path, metadata, parity, size)
+
+
+def _asked(
+    model: Exportable, classes: Classes, temperature: float, engine: Engine, pictures: Sequence[Image]
+) -> tuple[AnyExported, Parity | ObjectParity]:
+    """Who answers by a file that was made of a model, and how it compares with PyTorch."""
+    if isinstance(model, MapModel):
+        found = ExportedObjectPredictor(engine)
+        return found, compared_objects(ObjectPredictor(model, classes, device="cpu"), found, pictures)
+    predictor = ExportedPredictor(engine)
+    reference = Predictor(model, classes, device="cpu", temperature=temperature)
+    return predictor, compared(reference, predictor, pictures)
 
 
 def _require(path: Path, format: str, precision: str, classes: Classes, overwrite: bool) -> None:
@@ -187,7 +161,7 @@ def _require(path: Path, format: str, precision: str, classes: Classes, overwrit
         )
 
 
-def traced(pipeline: Pipeline, channels: int, bits: int) -> torch.export.ExportedProgram:
+def traced(pipeline: Logits, channels: int, bits: int) -> torch.export.ExportedProgram:
     """The pipeline's graph for pictures (N, H, W, C) of any N, H, W from 1."""
     from torch.utils._sympy.numbers import int_oo
     from torch.utils._sympy.value_ranges import ValueRanges
@@ -210,13 +184,11 @@ def traced(pipeline: Pipeline, channels: int, bits: int) -> torch.export.Exporte
     return program
 
 
-def _write(
-    model: SemanticModel, metadata: Metadata, path: Path, format: str, calibration: Sequence[np.ndarray]
-) -> None:
+def _write(model: Exportable, metadata: Metadata, path: Path, format: str, calibration: Sequence[np.ndarray]) -> None:
     """The file of one format, with its metadata. calibration: pictures as the graph takes them."""
     half = metadata.precision == "fp16" and format != "openvino"  # which keeps weights in half, and computes as it can
     own = copy.deepcopy(model).requires_grad_(False)
-    pipeline = Pipeline(own, metadata.bits, metadata.probabilities, metadata.temperature, half)
+    pipeline = pipeline_of(own, metadata.bits, metadata.probabilities, metadata.temperature, half)
     if half:
         own.half()
     pipeline.to(memory_format=torch.contiguous_format)
@@ -255,9 +227,9 @@ def _write(
 
 def to_onnx(program: torch.export.ExportedProgram, metadata: Metadata) -> Any:
     """An onnx.ModelProto of what `traced` gave, its input and outputs named, with its metadata."""
-    outputs = [CLASSES, PROBABILITIES] if metadata.probabilities else [CLASSES]
+    names = list(metadata.outputs)
     with _quiet():
-        made = torch.onnx.export(program, dynamo=True, input_names=[PICTURES], output_names=outputs, verbose=False)
+        made = torch.onnx.export(program, dynamo=True, input_names=[PICTURES], output_names=names, verbose=False)
     assert made is not None
     proto = made.model_proto
     for node in proto.graph.node:  # where in whose source each came from is nobody's business
@@ -278,26 +250,26 @@ def _describe(proto: Any, metadata: Metadata) -> None:
 
 
 def _place(made: Path, path: Path) -> int:
-    """Gives a finished file its name; the number of bytes. Of two files the one that is opened comes last."""
-    size = made.stat().st_size
-    beside = made.with_suffix(".bin")
-    if made.suffix == ".xml":
-        size += beside.stat().st_size
-        weights = beside.read_bytes()
-        remove_file(path)  # never a new .bin beside an old .xml
-        write_atomically(path.with_suffix(".bin"), weights)
-    write_atomically(path, made.read_bytes())
-    return size
+    """Gives a finished file its name; the number of bytes. Of two files the one that is opened comes last, never a new
+    .bin beside an old .xml; and both are on the disk before the old ones go."""
+    first = made.read_bytes()
+    if made.suffix != ".xml":
+        write_atomically(path, first)
+        return len(first)
+    weights = made.with_suffix(".bin").read_bytes()
 
+    def fill(file: BinaryIO) -> None:
+        file.write(weights)
+        file.flush()
+        remove_file(path)
 
-def _is_enlarged(model: SemanticModel) -> bool:
-    """Whether the network's answer is smaller than the padded picture."""
-    side = 4 * model.stride
-    channels = int(model.get_buffer("mean").numel())
-    weight = next(model.parameters(), None)
-    probe = torch.zeros(1, channels, side, side, dtype=torch.float32 if weight is None else weight.dtype)
-    with torch.inference_mode():
-        return model.heads(probe, auxiliary=False)[0].shape[2:] != probe.shape[2:]
+    def fill_both(file: BinaryIO) -> None:
+        file.write(first)
+        file.flush()
+        write_atomically(path.with_suffix(".bin"), fill)
+
+    write_atomically(path, fill_both)
+    return len(first) + len(weights)
 
 
 def _versions(format: str, precision: str) -> dict[str, str]:
@@ -320,4 +292,6 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-__all__ = ["Export", "Format", "Pipeline", "Precision", "export_model", "to_onnx", "traced"]
+__all__ = [
+    "AnyExported", "Export", "Exportable", "Format", "Pipeline", "Precision", "export_model", "to_onnx", "traced",
+]  # fmt: skip

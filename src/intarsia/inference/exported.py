@@ -80,6 +80,11 @@ class ExportedPredictor:
         limit: int = LIMIT_PIXELS,  # pixels beyond which a file is refused
         plain: float = 0.0,  # share of the range by which a plain tile's pixels may differ, [0, 1]; see `blocks.py`
     ) -> None:
+        if engine.metadata.grouping:
+            raise UsageError(
+                f"{engine.path} finds objects, and a file that gives each pixel a class is needed here; Python opens "
+                "it as an ExportedObjectPredictor."
+            )
         self.engine = engine
         self.metadata = engine.metadata
         self.classes = engine.metadata.classes
@@ -101,22 +106,17 @@ class ExportedPredictor:
             return ClassMap(name, image, self.classes, np.concatenate([strip.mask for strip in strips]))
         return Prediction(name, image, self.classes, np.concatenate([strip.probabilities for strip in strips], axis=1))
 
+    def share(self, lanes: int) -> int:
+        """From how many threads at once, `lanes` at most, it may be asked from now on (`Engine.share`)."""
+        return self.engine.share(lanes)
+
     def read(self, picture: Picture) -> Image:
         """A picture of any accepted kind as (H, W, C) uint8, uint16 or float32 in [0, 1], which the file can take."""
-        image = read_picture(picture, self.metadata.channels, self.limit)
-        self._require_bits(str(picture) if isinstance(picture, str | Path) else "the picture", image.dtype)
-        return image
+        return read_for(self.engine, picture, self.limit)
 
-    def windows(self, path: Path) -> Windows | None:
+    def windows(self, path: Path, scratch: Path | None = None) -> Windows | None:
         """A picture file that is read where it is sliced, which the file can take; None where only `read` will do."""
-        windows = read_windows(path, self.metadata.channels, self.limit)
-        if windows is not None:
-            try:
-                self._require_bits(str(path), windows.dtype)
-            except DataError:
-                windows.close()
-                raise
-        return windows
+        return windows_for(self.engine, path, self.limit, scratch)
 
     def strips(self, image: Sliceable, name: str = "picture") -> Iterator[Prediction | ClassMap]:
         """The answer in strips of full width, from top to bottom; `image` as `Predictor.strips` takes it."""
@@ -179,13 +179,6 @@ class ExportedPredictor:
         """Raises UsageError as `ambiguous` does."""
         self.ambiguous()
 
-    def _require_bits(self, what: str, dtype: np.dtype) -> None:
-        if self.metadata.bits == 8 and dtype != np.uint8:
-            raise DataError(
-                f"{what} holds {dtype} numbers, and {self.engine.path.name} takes 8 bits; export the run again with "
-                "--bits 16, which takes both."
-            )
-
     def _prepare(self, crop: np.ndarray) -> np.ndarray:
         return as_input(crop, self.metadata)
 
@@ -194,6 +187,35 @@ class ExportedPredictor:
         numbers = self.engine.classes(pictures)
         each = np.arange(len(self.classes), dtype=np.uint8).reshape(1, -1, 1, 1)
         return (numbers[:, None] == each).astype(np.float32)
+
+
+def read_for(engine: Engine, picture: Picture, limit: int = LIMIT_PIXELS) -> Image:
+    """A picture of any accepted kind as (H, W, C) uint8, uint16 or float32 in [0, 1], which an exported file can take.
+    Raises DataError for others."""
+    image = read_picture(picture, engine.metadata.channels, limit)
+    _require_bits(engine, str(picture) if isinstance(picture, str | Path) else "the picture", image.dtype)
+    return image
+
+
+def windows_for(engine: Engine, path: Path, limit: int = LIMIT_PIXELS, scratch: Path | None = None) -> Windows | None:
+    """A picture file that is read where it is sliced, which an exported file can take; None where only `read_for` will
+    do. scratch: as `Predictor.windows` takes it. Raises DataError as `read_for` does."""
+    windows = read_windows(path, engine.metadata.channels, limit, scratch)
+    if windows is not None:
+        try:
+            _require_bits(engine, str(path), windows.dtype)
+        except DataError:
+            windows.close()
+            raise
+    return windows
+
+
+def _require_bits(engine: Engine, what: str, dtype: np.dtype) -> None:
+    if engine.metadata.bits == 8 and dtype != np.uint8:
+        raise DataError(
+            f"{what} holds {dtype} numbers, and {engine.path.name} takes 8 bits; export the run again with --bits 16, "
+            "which takes both."
+        )
 
 
 def as_input(image: Image, metadata: Metadata) -> np.ndarray:

@@ -25,7 +25,7 @@ from fractions import Fraction
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 
@@ -100,10 +100,21 @@ class Wish:
         return {"film": True, "single": self.single, "smoothing": self.smoothing.model_dump(), **paced}
 
 
+class OfFrame(Protocol):
+    """An answer that knows its frame."""
+
+    @property
+    def frame(self) -> Frame: ...
+
+
 @dataclass(frozen=True)
 class _Answer:
     frame: Frame
     mask: Mask
+
+
+Answered = TypeVar("Answered", bound=OfFrame)
+Work = Callable[[Callable[[Answered], object]], None]  # works a film off, and gives each answer to what it is given
 
 
 def predict_films(
@@ -124,9 +135,37 @@ def predict_films(
     DataError where there are no films, DiskError where `out` can't be written.
     """
     _check(predictor, wish)
-    named = _named(inputs, wish)
     if not (wish.single and all(Path(each).is_dir() for each in inputs)):
         require_av()
+
+    def answer(source: Source, name: str) -> FilmDone:
+        def write(work: Work[_Answer]) -> None:
+            if wish.single:
+                _as_pictures(work, predictor.classes, source.time_base, name, wish)
+            else:
+                _as_films(work, predictor.classes, source, name, wish)
+
+        answers = partial(_answers, predictor, time_base=source.time_base, smoothing=wish.smoothing)
+        return film_answered(source, name, wish, answers, write, progress)
+
+    settings = predictor.settings() | wish.settings()
+    folders = [MASKS, *[OVERLAYS] * wish.overlay] if wish.single else []
+    return films_answered(inputs, wish, settings, _files, _remove, answer, folders, overwrite)
+
+
+def films_answered(
+    inputs: Sequence[str | Path],
+    wish: Wish,
+    settings: Mapping[str, Any],
+    files: Callable[[Wish, str], list[Path]],
+    remove: Callable[[Wish, str, bool], None],
+    answer: Callable[[Source, str], FilmDone],
+    folders: Sequence[str],
+    overwrite: bool,
+) -> FilmSummary:
+    """`answer` for each film that is not done yet: whose `files` are not there. remove: takes the files of a film away,
+    and whether they are from here. folders: those in which a film's single pictures get a folder of their own."""
+    named = _named(inputs, wish)
     done, failed = list[FilmDone](), list[tuple[str, str]]()
     with writing(wish.out):
         record = Record(wish.out / "prediction.json", overwrite)
@@ -136,17 +175,18 @@ def predict_films(
         for each in named:
             if CAMERA.fullmatch(str(each.path)):
                 entries[each.name], sources[each.name] = {"source": str(each.path)}, each.path
-        settings = predictor.settings() | wish.settings()
-        if wish.single and not overwrite:
-            _require_empty(wish, [name for name in entries if name not in record.pictures])
+        if not overwrite:
+            _require_empty(
+                [wish.out / each / name for name in entries if name not in record.pictures for each in folders]
+            )
         known = frozenset(record.pictures)
         waiting = record.begin(
-            settings, entries, partial(_files, wish), lambda name: _remove(wish, name, ours=name in known)
+            dict(settings), entries, partial(files, wish), lambda name: remove(wish, name, name in known)
         )
         for name in waiting:
             try:
                 with open_source(sources[name], wish.rate, wish.seconds, wish.limit) as source:
-                    done.append(_film(predictor, source, name, wish, progress))
+                    done.append(answer(source, name))
             except (DataError, OutOfMemoryError) as error:
                 failed.append((str(sources[name]), str(error)))
     return FilmSummary(tuple(done), len(entries) - len(waiting), tuple(failed))
@@ -238,21 +278,28 @@ def _named(inputs: Sequence[str | Path], wish: Wish) -> list[Input]:
     return found + (find_inputs(files, wish.out, SUFFIXES) if files else [])
 
 
-def _film(predictor: Answerer, source: Source, name: str, wish: Wish, progress: Progress | None) -> FilmDone:
-    """One film, from its first frame to its last."""
+def film_answered(
+    source: Source,
+    name: str,
+    wish: Wish,
+    answers: Callable[[Iterable[Frame]], Iterator[Answered]],
+    write: Callable[[Work[Answered]], None],
+    progress: Progress | None,
+) -> FilmDone:
+    """One film, from its first frame to its last. write: gets what works the film off, and calls it with what is to be
+    done with each answer."""
     live = wish.realtime or source.live
     newest = Newest(source, source.time_base, paced=not source.live) if live else None
     frames = read_ahead(source) if newest is None else iter(newest)
     pace = Pace()
 
-    def work(write: Callable[[_Answer], object]) -> None:
-        def written(answer: _Answer) -> None:
-            write(answer)
+    def work(take: Callable[[Answered], object]) -> None:
+        def taken(answer: Answered) -> None:
+            take(answer)
             pace.done(answer.frame)
 
-        answers = _answers(predictor, frames, source.time_base, wish.smoothing)
         try:
-            for done, _ in enumerate(ahead(written, answers), start=1):
+            for done, _ in enumerate(ahead(taken, answers(frames)), start=1):
                 if progress:
                     progress(done, max(source.count or 0, done), name)
         except KeyboardInterrupt:
@@ -262,19 +309,14 @@ def _film(predictor: Answerer, source: Source, name: str, wish: Wish, progress: 
             raise DataError(f"{name} gave no frame.")
 
     with closing(frames):  # before the source is: a thread may be reading it
-        if wish.single:
-            _as_pictures(work, predictor.classes, source.time_base, name, wish)
-        else:
-            _as_films(work, predictor.classes, source, name, wish)
+        write(work)
     done = _measured(name, pace, source.broken, 0 if newest is None else newest.dropped)
     make_folder((wish.out / FILMS / name).parent)
     write_atomically(wish.out / FILMS / f"{name}.json", json.dumps(asdict(done), indent=1).encode())
     return done
 
 
-def _as_films(
-    work: Callable[[Callable[[_Answer], object]], None], classes: Classes, source: Source, name: str, wish: Wish
-) -> None:
+def _as_films(work: Work[_Answer], classes: Classes, source: Source, name: str, wish: Wish) -> None:
     """The masks' file gets its name last: a film whose mask is there is done."""
     mask_file, overlay_file = (
         wish.out / f"{folder}/{name}{end}" for folder, end in zip((MASKS, OVERLAYS), ENDS, strict=True)
@@ -302,9 +344,7 @@ def _as_films(
         write_atomically(mask_file, lambda masks: all_of_it(masks, None))
 
 
-def _as_pictures(
-    work: Callable[[Callable[[_Answer], object]], None], classes: Classes, time_base: Fraction, name: str, wish: Wish
-) -> None:
+def _as_pictures(work: Work[_Answer], classes: Classes, time_base: Fraction, name: str, wish: Wish) -> None:
     """`times.csv` is written last: a film that has one is done."""
     times = ["frame,seconds"]
 
@@ -386,14 +426,13 @@ def _remove(wish: Wish, name: str, ours: bool) -> None:
                 remove_file(file)
 
 
-def _require_empty(wish: Wish, names: Iterable[str]) -> None:
+def _require_empty(folders: Iterable[Path]) -> None:
     """Raises UsageError where single frames would come among files that are not from here."""
-    for name in names:
-        for folder in (wish.out / MASKS / name, wish.out / OVERLAYS / name)[: 1 + wish.overlay]:
-            if folder.is_dir() and any(folder.iterdir()):
-                raise UsageError(
-                    f"{folder} stands there already and is not from here; choose another folder, or overwrite it."
-                )
+    for folder in folders:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(
+                f"{folder} stands there already and is not from here; choose another folder, or overwrite it."
+            )
 
 
 def _frame_files(wish: Wish, name: str) -> list[Path]:

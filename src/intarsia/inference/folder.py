@@ -9,8 +9,8 @@
     OUT/samples/NAME_s00.png      on request: several plausible answers, _s00, _s01, ...; all others are of their mean
 
 Of pictures of more than 64 million pixels the masks, labels, overlays and uncertainty are .tif: tiled BigTIFF files
-with smaller copies of themselves, by `huge.py`, which holds a few tiles of such a picture and goes on in its middle.
-While it is at work, OUT/.unfinished holds what is finished.
+with smaller copies of themselves, or on request OME-Zarr folders, .ome.zarr. They are made by `huge.py`, which holds a
+few tiles of such a picture and goes on in its middle. While it is at work, OUT/.unfinished holds what is finished.
 
 NAME is the picture's path without its suffix, below the folder that was given; for pictures given one by one or by a
 pattern, below the deepest folder that they share. Where that name is another picture's, the suffix joins it
@@ -28,13 +28,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
 from .. import drawing
+from ..data.rasters import RASTERS, WANTED, vips
 from ..data.read import read_header
 from ..data.windows import Windows
+from ..data.zarr_pyramids import remove_folder, require_zarr
 from ..drawing import encode_png, file_names, to_uint16, write_grey16, write_labels, write_mask, write_probabilities
 from ..errors import UsageError
 from ..files import make_folder, remove_file, write_atomically
@@ -46,9 +48,13 @@ from .huge import OVERLAYS as OVERLAYS
 from .huge import Strip as Strip
 from .inputs import Input, find_inputs, give_names
 from .record import Record, writing
-from .working import Failure, ahead, attempt, mean_of
+from .working import Failure, ahead, attempt, lanes_for, large_alone, mean_of
 
 SAMPLES = "samples"
+TILED = {"tiff": "tif", "zarr": "ome.zarr"}  # how the answers of huge pictures are written: what their names end with
+
+HugeFormat = Literal["tiff", "zarr"]
+Within = Callable[[str, int, int, int, int], None]
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -61,6 +67,7 @@ class Answerer(BlockAnswerer, Protocol):
     def gives_probabilities(self) -> bool: ...
     def read(self, picture: Path, /) -> Image: ...
     def strips(self, image: Image, name: str, /) -> Iterator[Strip]: ...
+    def share(self, lanes: int, /) -> int: ...
     def ambiguous(self) -> object: ...
     def sample_strips(self, image: Image, name: str, count: int, seed: int, /) -> Iterator[tuple[Prediction, ...]]: ...
 
@@ -86,19 +93,29 @@ class Wanted:
     probabilities: bool
     samples: int = 0  # plausible answers for each picture; 0: one answer, and no folder of several
     seed: int = 0  # of these
-    huge: int = HUGE_PIXELS  # more pixels than that: windows in, tiled TIFF out
+    huge: int = HUGE_PIXELS  # more pixels than that: windows in, tiled files out
+    huge_format: HugeFormat = "tiff"
 
     def file(self, folder: str, name: str) -> Path:
         return self.out / folder / f"{name}.{'tif' if folder == PROBABILITIES else 'png'}"
 
     def tiled(self, folder: str, name: str) -> Path:
         """The same, of a huge picture."""
-        return self.out / folder / f"{name}.tif"
+        return self.out / folder / f"{name}.{TILED[self.huge_format]}"
+
+    def others(self, folder: str, name: str) -> list[Path]:
+        """Whatever else this file may be called, of an earlier call with other ideas."""
+        return [
+            path for path in self._all(folder, name) if path not in (self.file(folder, name), self.tiled(folder, name))
+        ]
+
+    def _all(self, folder: str, name: str) -> list[Path]:
+        return [self.file(folder, name), *(self.out / folder / f"{name}.{end}" for end in TILED.values())]
 
     def there(self, folder: str, name: str) -> Path:
-        """The one of the two that is there, else the first."""
-        tiled = self.tiled(folder, name)
-        return tiled if tiled.is_file() else self.file(folder, name)
+        """A file that tells that the answer is there: of a zarr folder the one that is there last."""
+        every = [path / "zarr.json" if path.suffix == ".zarr" else path for path in self._all(folder, name)]
+        return next((path for path in every if path.is_file()), every[0])
 
     def of_huge(self, name: str) -> dict[str, Path]:
         """What `answer_huge` is to write for a picture."""
@@ -144,20 +161,26 @@ def predict_files(
     seed: int = 0,
     overwrite: bool = False,
     huge: int = HUGE_PIXELS,
+    huge_format: HugeFormat = "tiff",
     progress: Callable[[int, int, str], None] | None = None,
+    within: Within = lambda name, rows, height, done, total: None,
+    say: Callable[[str], object] = lambda words: None,
 ) -> PredictionSummary:
     """Write the answers for files, folders (with those below) and patterns such as `scans/**/*.tif` into `out`.
 
     The same call again does what is missing, and what has changed since: another picture in the same place. Answers of
     another model or other settings are refused unless `overwrite`, which takes their place. A picture that can't be
     read or predicted is listed, and the rest go on. While one picture is computed, the next is read and the last
-    is written. `progress` gets the pictures finished, those in all, and the name of the last one.
+    is written; small ones are computed side by side where the predictor can (`share`). `progress` gets the pictures
+    finished, those in all, and the name of the last one.
 
     samples: so many plausible answers for each picture as well, the other files being of their mean, with the
     uncertainty; 0: one answer. They depend on `seed` and the picture's name in `out`, not on the other pictures.
 
-    huge: pixels beyond which a TIFF or .npy file is read in windows and its answers are tiled TIFF files (`huge.py`);
-    with probabilities or samples it is read whole all the same.
+    huge: pixels beyond which a picture is read in windows and its answers are tiled files with smaller copies, TIFF or
+    OME-Zarr (`huge.py`); with probabilities or samples it is read whole all the same. `within` gets such a picture's
+    name, its finished rows of pixels, and all of them, then the pictures finished and those in all; `say` gets a
+    sentence where what is installed can't read in windows.
 
     Raises DataError where there are no pictures, UsageError for answers of another model and for samples of a model
     that has one answer only, DiskError where `out` can't be written or is being written by another process.
@@ -172,14 +195,23 @@ def predict_files(
             "this exported file gives class numbers only, no probabilities and no uncertainty; export the run again, "
             "with --probabilities."
         )
+    if huge_format == "zarr":
+        require_zarr()
     out = Path(out)
     found = find_inputs(inputs, out)
-    wanted = Wanted(out, predictor.classes, overlay, uncertainty or samples > 0, probabilities, samples, seed, huge)
+    unsure = uncertainty or samples > 0
+    wanted = Wanted(out, predictor.classes, overlay, unsure, probabilities, samples, seed, huge, huge_format)
     with writing(out):
         waiting = _prepare(predictor, found, wanted, overwrite)
-        answer, write = partial(_answer, predictor, wanted), partial(_write, wanted=wanted)
-        results = worked_off(waiting, partial(_read, predictor, wanted), answer, write)
-        return summed_up(results, began, len(found) - len(waiting), len(found), progress)
+        skipped, order = len(found) - len(waiting), {name: number for number, name in enumerate(waiting)}
+
+        def told(name: str, rows: int, height: int) -> None:
+            within(name, rows, height, skipped + order[name], len(found))
+
+        answer, write = large_alone(partial(_answer, predictor, wanted, told)), partial(_write, wanted=wanted)
+        lanes = lanes_for(waiting.values(), predictor.limit, predictor.share)
+        results = worked_off(waiting, partial(_read, predictor, wanted, say), answer, write, lanes)
+        return summed_up(results, began, skipped, len(found), progress)
 
 
 def _prepare(predictor: Answerer, found: list[Input], wanted: Wanted, overwrite: bool) -> dict[str, Path]:
@@ -209,8 +241,8 @@ def _remove(wanted: Wanted, name: str) -> None:
         *(f"{LABELS}/{each}" for each in file_names(wanted.classes)),
     ]
     for folder in folders:
-        remove_file(wanted.file(folder, name))
-        remove_file(wanted.tiled(folder, name))
+        for path in (wanted.file(folder, name), wanted.tiled(folder, name), *wanted.others(folder, name)):
+            _take_away(path)
     forget(state_of(wanted.out, name))
     first = wanted.file(SAMPLES, name)
     for file in first.parent.glob(f"{glob.escape(first.stem)}_s*.png"):  # however many there were
@@ -218,24 +250,27 @@ def _remove(wanted: Wanted, name: str) -> None:
             remove_file(file)
 
 
+def _take_away(path: Path) -> None:
+    (remove_folder if path.suffix == ".zarr" else remove_file)(path)
+
+
 def worked_off(
     waiting: Mapping[str, Path],
     read: Callable[[Path], Given],
     answer: Callable[[str, Given], Made],
     write: Callable[[str, Made], object],
+    lanes: int = 1,
 ) -> Iterator[tuple[str, Failure | None]]:
-    """Each picture's name once its files are written, or its failure: three pictures at a time, one a stage."""
+    """Each picture's name once its files are written, or its failure: three pictures at a time, one a stage, and in the
+    middle stage as many as there are lanes."""
 
     def reading(item: tuple[str, Path]) -> tuple[str, Path, Given | Failure]:
         name, path = item
         return name, path, attempt(path, lambda: read(path))
 
-    def computing(items: Iterable[tuple[str, Path, Given | Failure]]) -> Iterator[tuple[str, Made | Failure]]:
-        for name, path, image in items:
-            if isinstance(image, Failure):
-                yield name, image
-            else:
-                yield name, attempt(path, partial(answer, name, image))
+    def computing(item: tuple[str, Path, Given | Failure]) -> tuple[str, Made | Failure]:
+        name, path, image = item
+        return name, image if isinstance(image, Failure) else attempt(path, partial(answer, name, image))
 
     def writing(item: tuple[str, Made | Failure]) -> tuple[str, Failure | None]:
         name, made = item
@@ -244,7 +279,8 @@ def worked_off(
         write(name, made)
         return name, None
 
-    return ahead(writing, computing(ahead(reading, waiting.items())))
+    given = ahead(reading, waiting.items())
+    return ahead(writing, map(computing, given) if lanes == 1 else ahead(computing, given, lanes, lanes))
 
 
 def summed_up(
@@ -266,23 +302,28 @@ def summed_up(
     return PredictionSummary(done - len(failed), skipped, tuple(failed), time.monotonic() - began)
 
 
-def _read(predictor: Answerer, wanted: Wanted, path: Path) -> Image | Windows:
+def _read(predictor: Answerer, wanted: Wanted, say: Callable[[str], object], path: Path) -> Image | Windows:
     """The picture; a huge one to be read in windows, where its file can be."""
     header = None if wanted.probabilities or wanted.samples else read_header(path, predictor.limit)
     if header is not None and header.height * header.width > wanted.huge:
-        windows = predictor.windows(path)
+        windows = predictor.windows(path, wanted.out)
         if windows is not None:
             return windows
+        if header.kind in RASTERS and vips() is None:
+            say(f"{path} is read whole; to read it in parts, in little memory: {WANTED}")
     return predictor.read(path)
 
 
-def _answer(predictor: Answerer, wanted: Wanted, name: str, image: Image | Windows) -> Answer | None:
+def _answer(
+    predictor: Answerer, wanted: Wanted, within: Callable[[str, int, int], None], name: str, image: Image | Windows
+) -> Answer | None:
     """The answer put together strip by strip: a picture's probabilities, 4 bytes a class and pixel, are never whole.
     None of a huge picture, whose answer is then written."""
     if isinstance(image, Windows):
         with image:
-            entry = Input(image.path, name).entry()
-            answer_huge(predictor, image, name, wanted.of_huge(name), state_of(wanted.out, name), entry)
+            entry, height = Input(image.path, name).entry(), image.shape[0]
+            state, tell = state_of(wanted.out, name), lambda rows: within(name, rows, height)
+            answer_huge(predictor, image, name, wanted.of_huge(name), state, entry, tell)
         return None
     size, count = image.shape[:2], len(wanted.classes)
     mask = np.empty(size, np.int16)
@@ -320,7 +361,9 @@ def _strips(
 def _write(name: str, answer: Answer | None, wanted: Wanted) -> None:
     for folder in wanted.of_huge(name):  # the answer of the other kind, of an earlier call with another idea of huge
         place = f"{LABELS}/{file_names(wanted.classes)[int(folder[7:])]}" if folder.startswith(LABELS) else folder
-        remove_file(wanted.file(place, name) if answer is None else wanted.tiled(place, name))
+        for path in wanted.others(place, name):
+            _take_away(path)
+        _take_away(wanted.file(place, name) if answer is None else wanted.tiled(place, name))
     if answer is None:
         return
     for file in wanted.files(name):

@@ -1,4 +1,4 @@
-"""A picture of any size, file to files: windows in, blocks through the network, tiled BigTIFF with a pyramid out.
+"""A picture of any size, file to files: windows in, blocks through the network, BigTIFF or OME-Zarr with a pyramid out.
 
 What is finished is collected as compressed tiles in a folder beside the answers, and a journal says so, a line for each
 row of tiles, once the tiles are on the disk. After a kill, a full disk or a place of the picture that can't be read,
@@ -25,9 +25,10 @@ import numpy as np
 from .. import drawing
 from ..data.pyramids import SIDE, Plane, TileFile, write_pyramid
 from ..data.windows import Windows
+from ..data.zarr_pyramids import write_zarr_pyramid
 from ..drawing import to_uint16
 from ..files import append, make_folder, write_atomically
-from ..records import Classes, Image, Labels, Mask
+from ..records import IGNORE, Classes, Image, Labels, Mask
 from .scratch import Scratch
 from .tiles import Sliceable, Tiling
 
@@ -63,18 +64,25 @@ class BlockAnswerer(Protocol):
     @property
     def tiling(self) -> Tiling: ...
     def settings(self) -> dict[str, Any]: ...
-    def windows(self, path: Path, /) -> Windows | None: ...
+    def windows(self, path: Path, scratch: Path | None = None, /) -> Windows | None: ...
     def blocks(self, image: Sliceable, scratch: Path, name: str, start: int, /) -> Iterator[tuple[int, int, Strip]]: ...
 
 
 def answer_huge(
-    predictor: BlockAnswerer, picture: Windows, name: str, files: Mapping[str, Path], state: Path, entry: Entry
+    predictor: BlockAnswerer,
+    picture: Windows,
+    name: str,
+    files: Mapping[str, Path],
+    state: Path,
+    entry: Entry,
+    within: Callable[[int], object] = lambda rows: None,
 ) -> None:
-    """Write the `files` of a picture: of MASKS, OVERLAYS, UNCERTAINTY, and LABELS/0, LABELS/1, …, each a .tif.
+    """Write the `files` of a picture: of MASKS, OVERLAYS, UNCERTAINTY, and LABELS/0, LABELS/1, …, each a .tif or .zarr.
 
-    state: a folder of this picture's own; what an earlier call left there is gone on with if it is of the same picture,
-    which `entry` tells, the same predictor and the same kinds of files. Raises DataError where the picture can't be
-    read, DiskError where the disk is full or can't be written; what is finished then stays for the next call.
+    state: a folder of this picture's own, on the disk of the files; what an earlier call left there is gone on with if
+    it is of the same picture, which `entry` tells, the same predictor and the same kinds of files. `within` gets the
+    rows of pixels that are finished. Raises DataError where the picture can't be read, DiskError where the disk is full
+    or can't be written; what is finished then stays for the next call.
     """
     planes = {layer: _plane(layer, picture.shape, predictor.classes) for layer in files}
     stamp = {
@@ -83,13 +91,21 @@ def answer_huge(
     }  # fmt: skip
     journal = Journal(state, json.loads(json.dumps(stamp)), planes)
     if journal.done < picture.shape[0]:
-        _collect(predictor, picture, name, journal)
+        _collect(predictor, picture, name, journal, within)
     for layer in sorted(files, key=lambda each: each == MASKS):  # the mask last: it says that all is there
         make_folder(files[layer].parent)
-        palette = _palette(predictor.classes) if layer == MASKS and planes[layer].dtype == "uint8" else None
-        notes = {str(i): each for i, each in enumerate(predictor.classes.names)} if layer == MASKS else None
-        write_pyramid(files[layer], journal.tiles[layer], palette=palette, notes=notes)
+        _write(files[layer], journal.tiles[layer], predictor.classes if layer == MASKS else None)
     forget(state)
+
+
+def _write(file: Path, tiles: TileFile, classes: Classes | None) -> None:
+    """A whole plane to its file. classes: what the numbers mean, of a mask."""
+    if file.suffix == ".zarr":
+        write_zarr_pyramid(file, tiles, list(zip(classes.names, classes.colours, strict=True)) if classes else None)
+        return
+    palette = _palette(classes) if classes and tiles.plane.dtype == "uint8" else None
+    notes = {str(i): each for i, each in enumerate(classes.names)} if classes else None
+    write_pyramid(file, tiles, palette=palette, notes=notes)
 
 
 def state_of(out: Path, name: str) -> Path:
@@ -151,36 +167,70 @@ class Journal:
         return rows
 
 
-def _collect(predictor: BlockAnswerer, picture: Windows, name: str, journal: Journal) -> None:
+def _collect(
+    predictor: BlockAnswerer, picture: Windows, name: str, journal: Journal, within: Callable[[int], object]
+) -> None:
     """Ask for the blocks below what is done, and add each row of tiles to the journal when it is complete."""
     height, width = picture.shape[:2]
-    folder = journal.path.parent
+    folder, classes = journal.path.parent, predictor.classes
     shown = _shown(picture) if OVERLAYS in journal.planes else None
-    rows = min(height, predictor.tiling.first(height, width)[0] + SIDE)  # a block, and what an unfinished row waits for
+    # A block, what an unfinished row waits for, and a row above and below it, of which the lines of overlays depend.
+    rows = min(height, predictor.tiling.first(height, width)[0] + SIDE + 2)
     with ExitStack() as opened:
         scratches = {
             layer: opened.enter_context(Scratch(folder, rows, width * plane.samples, np.dtype(plane.dtype)))
             for layer, plane in journal.planes.items()
         }
+        _put_row_above(scratches[MASKS], journal)
         for top, left, part in predictor.blocks(picture, folder, name, journal.done):
-            values = {layer: _values(layer, part, predictor.classes, shown) for layer in journal.planes}
+            values = {layer: _values(layer, part, plane.dtype, shown) for layer, plane in journal.planes.items()}
             high, wide = part.image.shape[:2]
             for layer, block in values.items():
                 samples = journal.planes[layer].samples
                 scratches[layer].write(top, left * samples, block.reshape(high, -1))
             if left + wide == width:
-                while journal.done < height and min(journal.done + SIDE, height) <= top + high:
-                    journal.append({layer: _tiles(scratches[layer], journal, layer) for layer in journal.planes})
+                while journal.done < height and min(journal.done + SIDE + 1, height) <= top + high:
+                    journal.append({layer: _tiles(scratches, journal, layer, classes) for layer in journal.planes})
+                within(min(top + high, height))
 
 
-def _tiles(scratch: Scratch, journal: Journal, layer: str) -> Iterator[np.ndarray]:
+def _put_row_above(mask: Scratch, journal: Journal) -> None:
+    """The last row of pixels that an earlier call has finished."""
+    tiles = journal.tiles[MASKS]
+    if journal.rows:
+        with tiles.path.open("rb") as file:
+            for column in range(tiles.plane.grid[1]):
+                left = column * SIDE
+                row = tiles.tile(file, journal.rows - 1, column)[-1, : tiles.plane.width - left, 0]
+                mask.write(journal.done - 1, left, row[None])
+
+
+def _tiles(scratches: Mapping[str, Scratch], journal: Journal, layer: str, classes: Classes) -> Iterator[np.ndarray]:
     """(SIDE, SIDE, S) for each tile of the next row."""
     plane, top = journal.planes[layer], journal.done
     bottom = min(top + SIDE, plane.height)
     for left in range(0, plane.width, SIDE):
         right = min(left + SIDE, plane.width)
-        part = scratch.read(top, bottom, left * plane.samples, right * plane.samples)
-        yield plane.filled(part.reshape(bottom - top, right - left, plane.samples))
+        part = scratches[layer].read(top, bottom, left * plane.samples, right * plane.samples)
+        part = part.reshape(bottom - top, right - left, plane.samples)
+        if layer == OVERLAYS:
+            part = _overlay(part, scratches[MASKS], (top, bottom, left, right), journal.planes[MASKS], classes)
+        yield plane.filled(part)
+
+
+def _overlay(
+    image: Image, mask: Scratch, place: tuple[int, int, int, int], plane: Plane, classes: Classes
+) -> np.ndarray:
+    """(h, w, 3): the overlay of a part, with lines that depend on the pixels around it, too."""
+    top, bottom, left, right = place
+    above, before = min(top, 1), min(left, 1)
+    below, after = min(plane.height - bottom, 1), min(plane.width - right, 1)
+    numbers = mask.read(top - above, bottom + below, left - before, right + after).astype(np.int16)
+    if classes.overlapping:
+        numbers[numbers == np.iinfo(plane.dtype).max] = IGNORE
+    around = np.pad(image, ((above, below), (before, after), (0, 0)))
+    drawn = drawing.overlay(around, numbers, classes)
+    return drawn[above : above + bottom - top, before : before + right - left]
 
 
 def _plane(layer: str, shape: tuple[int, ...], classes: Classes) -> Plane:
@@ -193,15 +243,15 @@ def _plane(layer: str, shape: tuple[int, ...], classes: Classes) -> Plane:
     return Plane(height, width, "uint16" if wide else "uint8", kind="classes")
 
 
-def _values(layer: str, part: Strip, classes: Classes, shown: Callable[[Image], Image] | None) -> np.ndarray:
-    """(h, w) or (h, w, 3): what stands in a file, for a part of the picture."""
+def _values(layer: str, part: Strip, dtype: str, shown: Callable[[Image], Image] | None) -> np.ndarray:
+    """(h, w) or (h, w, 3): what stands in a file, for a part of the picture; of overlays, the picture below."""
     if layer == OVERLAYS:
         assert shown is not None
-        return drawing.overlay(shown(part.image), part.mask, classes)
+        return drawing.to_rgb8(shown(part.image))
     if layer == UNCERTAINTY:
         return to_uint16(part.uncertainty)
     if layer == MASKS:
-        return part.mask.astype(np.uint8 if len(classes) <= 255 else np.uint16)
+        return part.mask.astype(dtype)
     return part.labels[int(layer.removeprefix(f"{LABELS}/"))].astype(np.uint8) * np.uint8(255)
 
 

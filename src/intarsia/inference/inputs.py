@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.zarrs import content_stamp, is_zarr
 from ..errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy", ".npz"})
+ZARR = ".zarr"  # of a folder that is a picture
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy", ".npz", ZARR})
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class Input:
         """What tells the picture from another in the same place."""
         source = str(self.path.resolve())
         try:
+            if self.path.is_dir():
+                size, modified = content_stamp(self.path)
+                return {"source": source, "bytes": size, "modified": modified}
             state = self.path.stat()
         except OSError:  # a link to nowhere: reading it says so
             return {"source": source, "bytes": 0, "modified": 0}
@@ -36,16 +41,16 @@ def find_inputs(
 ) -> list[Input]:
     """The pictures, each once, sorted by name; nothing that lies in `out`, and no hidden file or folder.
 
-    A file is taken as it is; of folders and patterns, what has one of the suffixes. Raises DataError for an input
-    that gives no picture.
+    A file is taken as it is; of folders and patterns, what has one of the suffixes. A zarr folder is one picture.
+    Raises DataError for an input that gives no picture.
     """
     found: dict[Path, Input] = {}
     single: list[Path] = []
     for each in map(Path, inputs):
-        if each.is_file():
+        if each.is_file() or (ZARR in suffixes and is_zarr(each)):
             single.append(each)
         elif each.is_dir():
-            below = [file for file in _below(each) if _is_picture(file, out, suffixes)]
+            below = [file for file in _below(each, ZARR in suffixes) if _is_picture(file, out, suffixes)]
             found |= {file.resolve(): Input(file, _name(file, each)) for file in below}
             _some(below, f"the folder {each}", suffixes)
         else:
@@ -83,17 +88,20 @@ def give_names(inputs: Sequence[Input], known: Mapping[str, str]) -> dict[str, I
     return given
 
 
-def _below(folder: Path) -> list[Path]:
+def _below(folder: Path, zarrs: bool) -> list[Path]:
+    """All files, and the zarr folders, whose files are then not listed."""
     files: list[Path] = []
     for place, folders, names in os.walk(folder):
-        folders[:] = [each for each in folders if not each.startswith(".")]  # os.walk goes on into what is left here
-        files += [Path(place) / each for each in names]
+        visible = [each for each in folders if not each.startswith(".")]
+        pictures = {each for each in visible if zarrs and is_zarr(Path(place) / each)}
+        folders[:] = [each for each in visible if each not in pictures]  # os.walk goes on into what is left here
+        files += [Path(place) / each for each in (*names, *sorted(pictures))]
     return files
 
 
 def _is_picture(file: Path, out: Path | None, suffixes: frozenset[str]) -> bool:
     visible = not file.name.startswith(".")
-    known = file.suffix.lower() in suffixes and not file.is_dir()
+    known = is_zarr(file) and ZARR in suffixes if file.is_dir() else file.suffix.lower() in suffixes - {ZARR}
     return visible and known and not (out is not None and _lies_in(file, out))
 
 
@@ -102,7 +110,8 @@ def _lies_in(file: Path, folder: Path) -> bool:
 
 
 def _name(file: Path, root: Path) -> str:
-    return file.relative_to(root).with_suffix("").as_posix()
+    name = file.relative_to(root).with_suffix("").as_posix()
+    return name.removesuffix(".ome") if file.suffix.lower() == ZARR else name
 
 
 def _key(name: str) -> str:

@@ -13,6 +13,9 @@ and of all pictures of the folder together, also of those done by earlier calls:
     OUT/pictures.csv              a line a picture: how many objects of each class, 0 where there are none
     OUT/objects.json              on request: COCO JSON of all that it was asked for, each object with its score
 
+Of pictures of more than 64 million pixels the label images, always of 32 bits, and the overlays are tiled BigTIFF files
+with smaller copies of themselves (`huge_objects.py`), and the measurements are those that sums tell.
+
 NAME is given as by `predict_files`. Each file is written whole or not at all, a picture's label image last: a picture
 whose files are all there is done. The files of all pictures are made of those of each when all else is done; they are
 gone from the first new picture on, so that they are never older than what they speak of.
@@ -29,23 +32,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 from ..data.object_files import CocoFile
+from ..data.read import read_header
+from ..data.windows import Windows
 from ..drawing import encode_png, write_label_image
 from ..errors import DataError
 from ..files import make_folder, remove_file, write_atomically
 from ..metrics.object_measurements import Table, object_table, parquet_is_installed, write_table
-from ..records import Classes, ObjectPrediction
+from ..records import Classes, Image, ObjectPrediction
 from .folder import LABELS, OVERLAYS, PredictionSummary, summed_up, worked_off
+from .huge import HUGE_PIXELS, UNFINISHED, forget, state_of
+from .huge_objects import MEASUREMENTS, ObjectAnswerer, answer_huge_objects
 from .inputs import find_inputs, give_names
-from .objects import ObjectPredictor
 from .record import Record, writing
 
-MEASUREMENTS, COCO = "measurements", "coco"
+COCO = "coco"
 ALL_OBJECTS, ALL_PICTURES, ALL_PARQUET, ALL_COCO = "objects.csv", "pictures.csv", "objects.parquet", "objects.json"
+
+
+class ObjectFinder(ObjectAnswerer, Protocol):
+    """Who can be asked for a folder of pictures: an `ObjectPredictor`, or a file (`ExportedObjectPredictor`)."""
+
+    @property
+    def limit(self) -> int: ...
+    def settings(self) -> dict[str, Any]: ...
+    def read(self, picture: Path, /) -> Image: ...
+    def windows(self, path: Path, scratch: Path | None = None, /) -> Windows | None: ...
+    def predicted(self, name: str, image: Image, /) -> ObjectPrediction: ...
 
 
 @dataclass(frozen=True)
@@ -64,34 +81,46 @@ class WantedObjects:
     overlay: bool
     measured: bool  # False: the tables hold number, class and score only
     coco: bool
+    huge: int = HUGE_PIXELS  # more pixels than that: windows in, tiled TIFF out
 
     def file(self, folder: str, name: str, suffix: str) -> Path:
         return self.out / folder / f"{name}{suffix}"
 
     def labels(self, name: str) -> Path:
         """The label image that is there, else the one that is to be expected."""
-        wide = self.file(LABELS, name, ".tif")
-        return wide if wide.is_file() else self.file(LABELS, name, ".png")
+        return self._there(LABELS, name)
+
+    def of_huge(self, name: str) -> dict[str, Path]:
+        """What `answer_huge_objects` is to write for a picture."""
+        tiled = [LABELS, *[OVERLAYS] * self.overlay]
+        return {each: self.file(each, name, ".tif") for each in tiled} | {
+            MEASUREMENTS: self.file(MEASUREMENTS, name, ".csv")
+        }
 
     def files(self, name: str) -> list[Path]:
         """The files of a picture that is done."""
-        asked = {(OVERLAYS, ".png"): self.overlay, (COCO, ".json"): self.coco, (MEASUREMENTS, ".csv"): True}
-        return [*(self.file(folder, name, kind) for (folder, kind), yes in asked.items() if yes), self.labels(name)]
+        asked = [self._there(OVERLAYS, name)] * self.overlay + [self.file(COCO, name, ".json")] * self.coco
+        return [*asked, self.file(MEASUREMENTS, name, ".csv"), self.labels(name)]
 
     def remove(self, name: str) -> None:
         """The label image goes first: what is left of a picture without one is not taken for done."""
-        kinds = ((LABELS, ".png"), (LABELS, ".tif"), (OVERLAYS, ".png"), (MEASUREMENTS, ".csv"), (COCO, ".json"))
-        for folder, suffix in kinds:
+        pictures = [(folder, suffix) for folder in (LABELS, OVERLAYS) for suffix in (".png", ".tif")]
+        for folder, suffix in (*pictures, (MEASUREMENTS, ".csv"), (COCO, ".json")):
             remove_file(self.file(folder, name, suffix))
+        forget(state_of(self.out, name))
 
     def together(self) -> list[Path]:
         """The files of all pictures together."""
         names = [ALL_OBJECTS, ALL_PICTURES, *[ALL_PARQUET] * parquet_is_installed(), *[ALL_COCO] * self.coco]
         return [self.out / name for name in names]
 
+    def _there(self, folder: str, name: str) -> Path:
+        tiled = self.file(folder, name, ".tif")
+        return tiled if tiled.is_file() else self.file(folder, name, ".png")
+
 
 def predict_objects(
-    predictor: ObjectPredictor,
+    predictor: ObjectFinder,
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
@@ -99,30 +128,36 @@ def predict_objects(
     table: bool = True,
     coco: bool = False,
     overwrite: bool = False,
+    huge: int = HUGE_PIXELS,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> ObjectSummary:
     """Find the objects of files, folders (with those below) and patterns such as `scans/**/*.tif`, and write them.
 
     overlay, coco: those files as well. table: measure each object, which takes about a millisecond each; False: the
-    tables hold its number, class and score only. The rest, and what is raised, is as with `predict_files`.
+    tables hold its number, class and score only. huge: pixels beyond which a picture is read in windows
+    (`huge_objects.py`); with coco it is read whole all the same. The rest, and what is raised, is as with
+    `predict_files`.
     """
     began = time.monotonic()
     out = Path(out)
     found = find_inputs(inputs, out)
-    wanted = WantedObjects(out, predictor.classes, overlay, table, coco)
+    wanted = WantedObjects(out, predictor.classes, overlay, table, coco, huge)
     with writing(out):
         record = Record(out / "prediction.json", overwrite)
         names = give_names(found, record.sources())
         entries = {name: each.entry() for name, each in names.items()}
         settings = predictor.settings() | {"objects": True, "measured": table}
         waiting = record.begin(settings, entries, wanted.files, wanted.remove)
+        if (out / UNFINISHED).is_dir():
+            for name in record.pictures:  # of a killed process
+                forget(state_of(out, name))
         if waiting:
             for stale in (ALL_OBJECTS, ALL_PICTURES, ALL_PARQUET, ALL_COCO):
                 remove_file(out / stale)
         results = worked_off(
             {name: names[name].path for name in waiting},
-            predictor.read,
-            predictor.predicted,
+            partial(_read, predictor, wanted),
+            partial(_answer, predictor, wanted),
             partial(_write, wanted, record.sources()),
         )
         summary = summed_up(results, began, len(found) - len(waiting), len(found), progress)
@@ -132,7 +167,31 @@ def predict_objects(
     return ObjectSummary(**{**asdict(summary), "failed": summary.failed}, objects=objects)
 
 
-def _write(wanted: WantedObjects, sources: Mapping[str, str], name: str, found: ObjectPrediction) -> None:
+def _read(predictor: ObjectFinder, wanted: WantedObjects, path: Path) -> Image | Windows:
+    """The picture; a huge one to be read in windows, where its file can be."""
+    header = None if wanted.coco else read_header(path, predictor.limit)
+    huge = header is not None and header.height * header.width > wanted.huge
+    windows = predictor.windows(path, wanted.out) if huge else None
+    return predictor.read(path) if windows is None else windows
+
+
+def _answer(
+    predictor: ObjectFinder, wanted: WantedObjects, name: str, image: Image | Windows
+) -> ObjectPrediction | None:
+    """None of a huge picture, whose answer is then written."""
+    if not isinstance(image, Windows):
+        return predictor.predicted(name, image)
+    with image:
+        files, state = wanted.of_huge(name), state_of(wanted.out, name)
+        answer_huge_objects(predictor, image, files, state, measured=wanted.measured)
+    return None
+
+
+def _write(wanted: WantedObjects, sources: Mapping[str, str], name: str, found: ObjectPrediction | None) -> None:
+    for folder in (LABELS, OVERLAYS):  # the answer of an earlier call with another idea of huge
+        remove_file(wanted.file(folder, name, ".png" if found is None else ".tif"))
+    if found is None:
+        return
     label = wanted.file(LABELS, name, ".tif" if len(found) > 65534 else ".png")
     for file in (*wanted.files(name), label):
         make_folder(file.parent)
@@ -141,13 +200,13 @@ def _write(wanted: WantedObjects, sources: Mapping[str, str], name: str, found: 
     if wanted.coco:
         named = [(_file_name(name, sources[name]), found.instances)]
         CocoFile(found.classes).write(wanted.file(COCO, name, ".json"), named)
-    write_table(wanted.file(MEASUREMENTS, name, ".csv"), _table(found, wanted.measured))
+    write_table(wanted.file(MEASUREMENTS, name, ".csv"), table_of_objects(found, wanted.measured))
     for suffix in {".png", ".tif"} - {label.suffix}:
         remove_file(wanted.file(LABELS, name, suffix))
     write_label_image(label, found.instances.label_image)
 
 
-def _table(found: ObjectPrediction, measured: bool) -> Table:
+def table_of_objects(found: ObjectPrediction, measured: bool) -> Table:
     """A row an object: `id`, `class`, `score` where there is one, and what was measured."""
     if measured:
         table = object_table(found.image, found.instances, found.classes)

@@ -5,14 +5,17 @@ objects are made of those of the whole picture: the grouping sees no tiles. The 
 (`joining.py`). An object that the border of a tile cuts is so one object.
 
 Memory grows with the picture: its maps, four bytes a map and pixel, are whole when objects are made of them, and so is
-the label image. Test-time augmentation is the mean of the maps over the picture and its mirror image.
+the label image; of files of huge pictures it does not (`huge_objects.py`). Test-time augmentation is the mean of the
+maps over the picture and its mirror image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,11 +25,12 @@ from torch import Tensor
 from ..data.read import LIMIT_PIXELS
 from ..errors import UsageError
 from ..models.contract import InstanceModel
-from ..records import Classes, Detections, Image, ObjectPrediction
+from ..records import Classes, Detections, Image, Instances, ObjectPrediction
+from .blocks import answer_blocks
 from .joining import Tile, joined
 from .predictor import PicturePredictor, require_numbers
-from .tiles import crops, is_out_of_memory, smaller, starts
-from .tiling import predict_rows
+from .tiles import WHOLE_CPU, Sliceable, Tiling, crops, is_out_of_memory, smaller, starts
+from .tiling import of_arrays, predict_rows
 
 
 @runtime_checkable
@@ -87,7 +91,25 @@ class ObjectPredictor(PicturePredictor[InstanceModel[Any], ObjectPrediction]):
     def answer(self, image: Image) -> np.ndarray | Detections:
         """What the network says of the whole of a picture that `read` gave, for `model.objects`: Detections, or maps
         (M, H, W) float32. Raises OutOfMemoryError for what does not fit."""
-        return self._whole_maps(image) if self.gives_maps else self._whole_detections(image)
+        return self._whole_maps(image) if self.gives_maps else self._whole_detections(self.levelled(image))
+
+    @property
+    def huge_tiling(self) -> Tiling:
+        """How a huge picture is cut: into the tiles that were asked for, else into some that fit everywhere."""
+        return replace(self.tiling, whole=min(self.tiling.whole or WHOLE_CPU, WHOLE_CPU))
+
+    def map_blocks(self, image: Sliceable, scratch: Path) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Top, left and maps (M, h, w) float32 of blocks that cover a picture, as `Predictor.blocks` gives answers."""
+        answer, levelled = of_arrays(self._maps), self.levelled(image)
+        return answer_blocks(answer, levelled, self.huge_tiling, self.prepare, scratch, tidy=torch.cuda.empty_cache)
+
+    def objects_of_maps(self, maps: np.ndarray) -> Instances:
+        """The objects of maps (M, h, w)."""
+        return self.model.objects(maps, self.thresholds)
+
+    def objects_of_part(self, part: Image) -> Instances:
+        """The objects of a part of a picture that is levelled as a whole, by a model of detections."""
+        return self.model.objects(self._whole_detections(part), self.thresholds)
 
     def settings(self) -> dict[str, Any]:
         return {**self.shared_settings(), "flips": self.flips, "thresholds": self.thresholds}
@@ -105,26 +127,26 @@ class ObjectPredictor(PicturePredictor[InstanceModel[Any], ObjectPrediction]):
         assert maps is not None  # a picture has a row
         return maps
 
-    def _whole_detections(self, image: Image) -> Detections:
-        size = image.shape[0], image.shape[1]
+    def _whole_detections(self, source: Sliceable) -> Detections:
+        size = source.shape[0], source.shape[1]
         tile, tried = self.tiling.first(*size), list[str]()
         while True:
             try:
-                return joined(self._tiles(image, tile), size)
+                return joined(self._tiles(source, tile), size)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             torch.cuda.empty_cache()  # out of there, the error no longer holds on to the memory
             tile = smaller(tile, self.tiling, size, tried)
 
-    def _tiles(self, image: Image, tile: tuple[int, int]) -> list[Tile]:
+    def _tiles(self, source: Sliceable, tile: tuple[int, int]) -> list[Tile]:
         """What is found in each tile. Neighbours share a pixel at least: no agreement without."""
         shared = [max(1, int(side * self.tiling.overlap)) for side in tile]
         rows, columns = (
             [(start, min(start + side, length)) for start in starts(length, side, overlap, self.tiling.multiple)]
-            for length, side, overlap in zip(image.shape, tile, shared, strict=False)
+            for length, side, overlap in zip(source.shape, tile, shared, strict=False)
         )
-        source, tiles = self.levelled(image), []
+        tiles: list[Tile] = []
         for top, bottom in rows:
             found = (
                 each

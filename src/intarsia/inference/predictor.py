@@ -100,13 +100,18 @@ class PicturePredictor(ABC, Generic[Network, Result]):
 
         return ahead(compute, ahead(read, map(Path, paths)))
 
+    def share(self, lanes: int) -> int:
+        """From how many threads at once it may be asked: one."""
+        return 1
+
     def read(self, picture: Picture) -> Image:
         """A picture of any accepted kind as (H, W, C) uint8, uint16 or float32 in [0, 1], which the model can take."""
         return read_picture(picture, self.channels, self.limit)
 
-    def windows(self, path: Path) -> Windows | None:
-        """A picture file that is read where it is sliced, which the model can take; None where only `read` will do."""
-        return read_windows(path, self.channels, self.limit)
+    def windows(self, path: Path, scratch: Path | None = None) -> Windows | None:
+        """A picture file that is read where it is sliced, which the model can take; None where only `read` will do.
+        scratch: a folder with room for the pixels of a PNG, JPEG or WebP file, which are else read whole."""
+        return read_windows(path, self.channels, self.limit, scratch)
 
     @abstractmethod
     def predicted(self, name: str, image: Image) -> Result:

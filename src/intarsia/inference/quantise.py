@@ -2,7 +2,7 @@
 
 Each map gets a range from what it held on calibration pictures, each weight one a channel: Jacob et al., Quantization
 and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, 2018, https://arxiv.org/abs/1712.05877.
-What it costs is measured on labelled pictures, in points of mean IoU.
+What it costs is measured on labelled pictures, in points of mean IoU, or of objects in points of AP50.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import numpy as np
 
 from ..errors import UsageError
 from ..metrics.confusion import Confusion, LabelConfusion
-from ..records import IGNORE, Classes, Mask, Sample
+from ..metrics.objects import ObjectScore
+from ..records import IGNORE, Classes, Instances, Mask, Sample
 from .engines import PICTURES
 from .folder import Strip
 
-MOST_LOSS = 0.01  # of mean IoU, that int8 may cost
+MOST_LOSS = 0.01  # of mean IoU, or AP50, that int8 may cost
 CALIBRATION = 64  # pictures that are shown; more change the ranges by less than their last bit
 
 
@@ -28,10 +29,11 @@ CALIBRATION = 64  # pictures that are shown; more change the ranges by less than
 class Drop:
     """What int8 costs on labelled pictures."""
 
-    before: float  # mean IoU in fp32, [0, 1]
+    before: float  # in fp32, [0, 1]
     after: float
     pictures: int
     part: str  # of the run's pictures: "validation", or "train" where none was held back
+    score: str = "mean IoU"  # what is measured; of objects "AP50" = TP / (TP + FP + FN) at IoU >= 0.5
 
     @property
     def loss(self) -> float:
@@ -48,7 +50,7 @@ class Drop:
     def __str__(self) -> str:
         pictures = f"{self.pictures} picture{'s' * (self.pictures != 1)}"
         return (
-            f"mean IoU {self.before:.4f} in fp32, {self.after:.4f} in int8 on {pictures} ({self.part}): "
+            f"{self.score} {self.before:.4f} in fp32, {self.after:.4f} in int8 on {pictures} ({self.part}): "
             f"{100 * self.loss:+.2f} points lost"
         )
 
@@ -82,3 +84,15 @@ def mean_iou(answer: Callable[[Sample], Strip], samples: Iterable[Sample], class
         counts.add(truth, found)
         labelled += 1
     return (counts.mean_iou if labelled else math.nan), labelled
+
+
+def average_precision(
+    answer: Callable[[Sample], Instances], samples: Iterable[Sample], classes: Classes
+) -> tuple[float, int]:
+    """AP50 = TP / (TP + FP + FN) of objects found in labelled samples, pooled as `evaluate` does, and how many samples
+    were labelled; NaN where there is nothing in truth and answer."""
+    score = ObjectScore.zeros(classes)
+    for sample in samples:
+        if sample.instances is not None and (sample.instances.label_image != IGNORE).any():
+            score.add(sample.instances, answer(sample))
+    return score.matching.at("average_precision"), score.pictures

@@ -43,10 +43,12 @@ def read_picture(picture: Picture, channels: int, limit: int = LIMIT_PIXELS) -> 
     return image
 
 
-def read_windows(path: str | Path, channels: int, limit: int = LIMIT_PIXELS) -> Windows | None:
+def read_windows(
+    path: str | Path, channels: int, limit: int = LIMIT_PIXELS, scratch: Path | None = None
+) -> Windows | None:
     """A file that is read where it is sliced, as `read_picture` gives it whole; None for one that can't be. Close it.
-    Raises DataError as `read_picture` does."""
-    windows = open_windows(path, limit)
+    `scratch` as `open_windows` takes it. Raises DataError as `read_picture` does, DiskError."""
+    windows = open_windows(path, limit, scratch)
     if windows is not None:
         try:
             as_channels(np.zeros((1, 1, windows.shape[2]), windows.dtype), channels)

@@ -102,7 +102,7 @@ def write_table(path: str | Path, table: Table) -> Path:
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(table)
-    writer.writerows(zip(*(_words(column) for column in table.values()), strict=True))
+    writer.writerows(zip(*(words(column) for column in table.values()), strict=True))
     return write_atomically(path, lines.getvalue().encode("utf-8", "surrogateescape"))
 
 
@@ -145,7 +145,8 @@ def _measured_whole(values: np.ndarray, runs: tuple[np.ndarray, ...]) -> Table:
     return {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
 
 
-def _words(column: np.ndarray) -> list[str]:
+def words(column: np.ndarray) -> list[str]:
+    """What stands in a CSV: real numbers have six digits."""
     if column.dtype.kind == "f":
         return [f"{value:.6g}" for value in column.tolist()]
     return [str(value) for value in column.tolist()]

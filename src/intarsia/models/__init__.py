@@ -55,6 +55,8 @@ from .semantic import (
     HoldsSegmenter,
     ProbabilisticUNet,
     ProbabilisticUNetConfig,
+    RealTime,
+    RealTimeConfig,
     SegNet,
     SegNetConfig,
     UNet,
@@ -67,6 +69,7 @@ MODELS: dict[str, type[Model]] = {
     "segnet": SegNet,
     "deeplab": DeepLab,
     "fc_densenet": FCDenseNet,
+    "realtime": RealTime,
     "probabilistic_unet": ProbabilisticUNet,
     "mean_teacher": MeanTeacher,
     "fixmatch": FixMatch,
@@ -96,6 +99,7 @@ AnyModel = Annotated[
     | SegNetConfig
     | DeepLabConfig
     | FCDenseNetConfig
+    | RealTimeConfig
     | ProbabilisticUNetConfig
     | MeanTeacherConfig
     | FixMatchConfig

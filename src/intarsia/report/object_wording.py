@@ -81,24 +81,13 @@ def on_counts(evaluation: ObjectEvaluation) -> str:
 def on_sizes(evaluation: ObjectEvaluation) -> str:
     """Whether small or large objects are found clearly worse."""
     scored = {each.name: each.average_precision for each in evaluation.sizes if each.true}
-    if len(scored) < 2:
-        return ""
-    low, high = min(scored, key=lambda name: scored[name]), max(scored, key=lambda name: scored[name])
-    if scored[high] - scored[low] < APART:
-        return ""
-    return f"The {low} third of the objects is found worst (AP50 {_beside(scored, low, high)})."
+    return _worst(scored, "The {} third of the objects")
 
 
 def on_classes(evaluation: ObjectEvaluation) -> str:
     """Which class is found worst, where classes differ."""
     columns = zip(evaluation.scores.classes, evaluation.scores.per_class["AP50"], strict=True)
-    scored = {name: value for name, value in columns if name not in evaluation.scores.absent}
-    if len(scored) < 2:
-        return ""
-    low, high = min(scored, key=lambda name: scored[name]), max(scored, key=lambda name: scored[name])
-    if scored[high] - scored[low] < APART:
-        return ""
-    return f"{low} is found worst (AP50 {_beside(scored, low, high)})."
+    return _worst({name: value for name, value in columns if name not in evaluation.scores.absent}, "{}")
 
 
 def on_scores(evaluation: ObjectEvaluation) -> str:
@@ -118,5 +107,12 @@ def _hundred(share: float) -> str:
     return f"{100 * share:.0f}" if share == 1 or share < 0.99 else f"{math.floor(1000 * share) / 10:.1f}"
 
 
-def _beside(scored: dict[str, float], low: str, high: str) -> str:
-    return f"{percentage(scored[low])}, {high} {percentage(scored[high])}"
+def _worst(scored: dict[str, float], what: str) -> str:
+    """Which has the lowest AP50, where the best is clearly above it. what: how to call one, with {} for its name."""
+    if len(scored) < 2:
+        return ""
+    low, high = min(scored, key=lambda name: scored[name]), max(scored, key=lambda name: scored[name])
+    if scored[high] - scored[low] < APART:
+        return ""
+    beside = f"AP50 {percentage(scored[low])}, {high} {percentage(scored[high])}"
+    return f"{what.replace('{}', low)} is found worst ({beside})."

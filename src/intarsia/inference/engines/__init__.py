@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...errors import DataError, UsageError
-from .contract import CLASSES, KEY, NOTHING, PICTURES, PROBABILITIES, Engine, Metadata
+from .contract import CLASSES, KEY, MAPS, NOTHING, PICTURES, PROBABILITIES, Engine, Metadata
 
 EngineName = Literal["auto", "onnxruntime", "openvino", "torch"]
 
@@ -60,6 +60,6 @@ def load_exported(
 
 
 __all__ = [
-    "CLASSES", "KEY", "NOTHING", "PICTURES", "PROBABILITIES", "RUNNERS", "Engine", "EngineName", "Metadata",
+    "CLASSES", "KEY", "MAPS", "NOTHING", "PICTURES", "PROBABILITIES", "RUNNERS", "Engine", "EngineName", "Metadata",
     "installed", "is_exported", "load_exported",
 ]  # fmt: skip

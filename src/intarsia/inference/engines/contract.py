@@ -4,6 +4,10 @@
     classes        (N, H, W) uint8                  class numbers; 255 where classes overlap and none is there
     probabilities  (N, K, H, W) float32             only in a file that was exported with them
 
+That of a model of objects gives, in place of these,
+
+    maps           (N, M, H, W) float32             of which its grouping (`grouping/`) makes objects by its thresholds
+
 All that a program has to know beyond that stands in the file, as JSON under the key "intarsia". Nothing here loads
 PyTorch.
 """
@@ -23,8 +27,8 @@ from ...errors import DataError, UsageError
 from ...records import Classes
 
 KEY = "intarsia"  # of the metadata
-PICTURES, CLASSES, PROBABILITIES = "pictures", "classes", "probabilities"  # names of the graph's input and outputs
-FORMAT = 1  # of the metadata; raised where an older reader would misunderstand them
+PICTURES, CLASSES, PROBABILITIES, MAPS = "pictures", "classes", "probabilities", "maps"  # the graph's input and outputs
+FORMAT, OF_OBJECTS = 1, 2  # of the metadata; raised where an older reader would misunderstand them
 NOTHING = 255  # in a class map: classes overlap, and none is there
 
 
@@ -43,6 +47,15 @@ class Metadata:
     levels: str = "as_is"  # "picture": each is stretched between its darkest and brightest pixels before it goes in
     weights: str = ""  # fingerprint of the trained weights
     versions: dict[str, str] = field(default_factory=dict)  # of the libraries that made the file
+    grouping: str = ""  # what makes objects of the maps, one of `grouping.GROUPINGS`; "": the file gives classes
+    thresholds: dict[str, float] = field(default_factory=dict)  # that it makes them by, as the run was tuned
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in their order."""
+        if self.grouping:
+            return (MAPS,)
+        return (CLASSES, PROBABILITIES) if self.probabilities else (CLASSES,)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -50,8 +63,8 @@ class Metadata:
         return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
 
     def to_json(self) -> str:
-        tree = {
-            "format": FORMAT,
+        tree: dict[str, Any] = {
+            "format": OF_OBJECTS if self.grouping else FORMAT,
             "model": self.model,
             "classes": list(self.classes.names),
             "colours": [list(colour) for colour in self.classes.colours],
@@ -66,6 +79,8 @@ class Metadata:
             "weights": self.weights,
             "versions": self.versions,
         }
+        if self.grouping:
+            tree |= {"grouping": self.grouping, "thresholds": self.thresholds}
         return json.dumps(tree, ensure_ascii=True)  # bytes above 127 do not survive every format's strings
 
     @classmethod
@@ -75,8 +90,8 @@ class Metadata:
             raise DataError(f"{path} was not exported by intarsia: it does not say what its classes are; export a run.")
         try:
             tree = json.loads(text)
-            if (number := int(tree["format"])) != FORMAT:
-                raise ValueError(f"they are of format {number}, this program knows {FORMAT}: use the newer one")
+            if (number := int(tree["format"])) not in (FORMAT, OF_OBJECTS):
+                raise ValueError(f"they are of format {number}, this program knows {OF_OBJECTS}: use the newer one")
             colours = tuple((int(r), int(g), int(b)) for r, g, b in tree["colours"])
             made = cls(
                 model=str(tree["model"]),
@@ -90,24 +105,39 @@ class Metadata:
                 levels=str(tree["levels"]),
                 weights=str(tree["weights"]),
                 versions={str(key): str(value) for key, value in dict(tree["versions"]).items()},
+                grouping=str(tree["grouping"]) if number == OF_OBJECTS else "",
+                thresholds=(
+                    {str(key): float(value) for key, value in dict(tree["thresholds"]).items()}
+                    if number == OF_OBJECTS
+                    else {}
+                ),
             )
         except (ValueError, KeyError, TypeError, DataError) as error:
             raise DataError(f"{path} has metadata that can't be understood ({error}); export the run again.") from error
         sound = made.bits in (8, 16) and made.channels >= 1 and made.stride >= 1 and 1 <= len(made.classes) <= NOTHING
         sound = sound and made.levels in ("as_is", "picture") and (made.probabilities or not made.classes.overlapping)
+        if made.grouping:
+            sound = sound and not made.probabilities and len(made.classes) > 1
+            sound = sound and all(math.isfinite(value) for value in made.thresholds.values())
         if not (sound and 0 < made.temperature < math.inf):
             raise DataError(f"{path} has metadata that make no sense; export the run again.")
         return made
 
 
 class Engine(ABC):
-    """Runs one exported file. Not to be called from two threads at once."""
+    """Runs one exported file. Not to be called from more threads at once than `share` said."""
 
     name: ClassVar[str]  # as a user names it
 
     def __init__(self, path: Path, metadata: Metadata) -> None:
         self.path = path
         self.metadata = metadata
+
+    def share(self, lanes: int) -> int:
+        """From how many threads at once, `lanes` at most, it may be called from now on; they share its threads. Many
+        small pictures side by side take less time than one after the other on all threads. Asked before the first call;
+        an engine that can't, or has begun, says 1."""
+        return 1
 
     @abstractmethod
     def run(self, pictures: np.ndarray, wanted: tuple[str, ...]) -> list[np.ndarray]:
@@ -119,7 +149,8 @@ class Engine(ABC):
         """Of the library that computes."""
 
     def classes(self, pictures: np.ndarray) -> np.ndarray:
-        """(N, H, W) uint8 for pictures (N, H, W, C) of `metadata.dtype`."""
+        """(N, H, W) uint8 for pictures (N, H, W, C) of `metadata.dtype`. Raises UsageError for a file of objects."""
+        self._require(CLASSES)
         return self.run(self._checked(pictures), (CLASSES,))[0]
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
@@ -128,12 +159,23 @@ class Engine(ABC):
 
     def both(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`classes` and `probabilities`, computed once."""
+        self._require(CLASSES)
         if not self.metadata.probabilities:
             raise UsageError(
                 f"{self.path} gives class numbers only; export the run again with --probabilities to have more."
             )
         classes, probabilities = self.run(self._checked(pictures), (CLASSES, PROBABILITIES))
         return classes, probabilities
+
+    def maps(self, pictures: np.ndarray) -> np.ndarray:
+        """(N, M, H, W) float32 for pictures (N, H, W, C). Raises UsageError for a file of classes."""
+        self._require(MAPS)
+        return self.run(self._checked(pictures), (MAPS,))[0]
+
+    def _require(self, output: str) -> None:
+        if output not in self.metadata.outputs:
+            finds = "objects" if self.metadata.grouping else "classes"
+            raise UsageError(f"{self.path} finds {finds}, and has no output {output!r}; export another run.")
 
     def _checked(self, pictures: np.ndarray) -> np.ndarray:
         wanted = self.metadata

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError, UnsafeFileError
-from .contract import CLASSES, KEY, Engine, Metadata
+from .contract import KEY, Engine, Metadata
 
 
 class TorchEngine(Engine):
@@ -44,4 +44,4 @@ class TorchEngine(Engine):
     def run(self, pictures: np.ndarray, wanted: tuple[str, ...]) -> list[np.ndarray]:
         with self.torch.inference_mode():
             outputs = self.program(self.torch.from_numpy(pictures))
-        return [outputs[0 if name == CLASSES else 1].numpy() for name in wanted]
+        return [outputs[self.metadata.outputs.index(name)].numpy() for name in wanted]

@@ -19,8 +19,7 @@ convolution and ReLU: it can be computed in whole numbers, as `inference.compres
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import product
 from typing import Any, ClassVar, Literal
 
@@ -31,6 +30,8 @@ from torch import Tensor, nn
 
 from ...records import Batch
 from ..contract import Draws, Encodes, GenerativeConfig, Losses
+from .coarse_to_fine import ODD, Group, groups, visible
+from .quantizer import Quantizer
 
 NATURAL_VARIANCE = 0.05  # of pixels in [0, 1], roughly: brings squared errors to the order of 1
 
@@ -55,38 +56,6 @@ class VQVAEConfig(GenerativeConfig):
     prior_blocks: int = Field(3, ge=0)  # residual blocks of the prior
 
 
-@dataclass(frozen=True)
-class Group:
-    """Places of a map that are coded in one go: `map[..., top::step, left::step]`, as seen from a coarser map."""
-
-    scale: int  # the coarser map is map[..., ::2**scale, ::2**scale]
-    kind: int  # which quarter of the coarser map: 0 = its first place alone; else 1, 2, 3 as in ODD
-    step: int
-    top: int
-    left: int
-
-
-ODD = ((0, 0), (1, 1), (0, 1), (1, 0))  # of a kind: whether its rows and columns are odd ones, in the order coded
-
-
-def groups(height: int, width: int) -> Iterator[Group]:
-    """All places of a map, each once: first (0, 0), then for each scale, coarse to fine, what is odd in rows, columns
-    or both. 4 x 4 places in the order of their groups:
-
-        0 5 2 5
-        6 4 6 4
-        3 5 1 5
-        6 4 6 4
-    """
-    coarsest = max(height, width, 1) - 1
-    yield Group(coarsest.bit_length(), 0, 2 ** coarsest.bit_length(), 0, 0)
-    for scale in reversed(range(coarsest.bit_length())):
-        for kind in (1, 2, 3):
-            top, left = (odd * 2**scale for odd in ODD[kind])
-            if top < height and left < width:
-                yield Group(scale, kind, 2 ** (scale + 1), top, left)
-
-
 class Residual(nn.Module):
     """x + conv(relu(conv(relu(x)))); the last convolution begins small, so that a deep stack begins as nothing."""
 
@@ -103,84 +72,6 @@ class Residual(nn.Module):
 
 def residuals(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(Residual(width) for _ in range(count)))
-
-
-class Quantizer(nn.Module):
-    """L codebooks of K vectors of length D. They have no gradients: they follow what the encoder gives.
-
-    From the second level on, code 0 stands for nothing, always: so a further level never makes a vector worse.
-    """
-
-    codebooks: Tensor  # (L, K, D)
-    uses: Tensor  # (L, K): moving average of how many vectors of a batch went to a code, N in the paper
-    sums: Tensor  # (L, K, D): moving average of their sum, m in the paper
-
-    def __init__(self, quantizers: int, codes: int, length: int, decay: float, revive: float) -> None:
-        super().__init__()
-        self.decay, self.revive = decay, revive
-        self.register_buffer("codebooks", torch.randn(quantizers, codes, length) / math.sqrt(length))
-        self.codebooks[1:, 0] = 0
-        self.register_buffer("uses", torch.zeros(quantizers, codes))  # none yet: the first batch places all codes
-        self.register_buffer("sums", torch.zeros(quantizers, codes, length))
-
-    def codes(self, vectors: Tensor, quantizers: int) -> Tensor:
-        """(n, quantizers) int64: the nearest code of each level for what is left of vectors (n, D)."""
-        found = []
-        for codebook in self.codebooks[:quantizers]:
-            code = nearest(vectors, codebook)
-            vectors = vectors - codebook[code]
-            found.append(code)
-        return torch.stack(found, dim=1)
-
-    def vectors(self, codes: Tensor) -> Tensor:
-        """(n, D): the sums of the codes' vectors, for codes (n, up to L)."""
-        total = self.codebooks[0][codes[:, 0]]
-        for level in range(1, codes.shape[1]):
-            total = total + self.codebooks[level][codes[:, level]]
-        return total
-
-    def learn(self, vectors: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantised vectors and the error (scalar, relative to the vectors' size) for vectors (n, D), each with the
-        first `counts` (n,) levels. In training mode the codebooks then follow."""
-        left, total, error = vectors.detach(), torch.zeros_like(vectors), vectors.new_zeros(())
-        for level in range(len(self.codebooks)):
-            used = (counts > level).to(vectors.dtype)[:, None]  # n 1
-            codebook = self.codebooks[level].clone()
-            code = nearest(left, codebook)
-            step = used * codebook[code]
-            if self.training:
-                self._follow(level, left, code, used)
-            left, total = left - step, total + step
-            error = error + (used * (vectors - total).square()).mean() / used.mean().clamp(min=1e-6)
-        size = vectors.detach().square().mean().clamp(min=1e-6)
-        return total, error / size / len(self.codebooks)
-
-    @torch.no_grad()
-    def _follow(self, level: int, vectors: Tensor, code: Tensor, used: Tensor) -> None:
-        """Equations 6 to 8: N <- decay N + (1 - decay) n, m <- decay m + (1 - decay) sum of vectors, e = m / N."""
-        uses, sums, codebook = self.uses[level], self.sums[level], self.codebooks[level]
-        members = F.one_hot(code, len(codebook)).to(vectors.dtype) * used  # n K
-        fresh = used.any()  # else no picture of the batch came as far as this level, and nothing is known
-        rate = (1 - self.decay) * fresh
-        uses.lerp_(members.sum(0), rate)
-        sums.lerp_(members.T @ vectors, rate)
-        known = uses > 0
-        codebook.copy_(torch.where(known[:, None], sums / uses.clamp(min=1e-12)[:, None], codebook))
-        # A code that is hardly used goes to a vector of this batch, drawn by how badly it is served.
-        worth = (vectors - codebook[code]).square().sum(1) * used[:, 0] + 1e-12
-        wished = vectors[torch.multinomial(worth, len(codebook), replacement=len(vectors) < len(codebook))]  # K D
-        fair = uses.mean()
-        dead = (uses < self.revive * fair) & fresh
-        uses.copy_(torch.where(dead, fair, uses))
-        codebook.copy_(torch.where(dead[:, None], wished, codebook))
-        sums.copy_(torch.where(dead[:, None], wished * fair, sums))
-        if level:
-            codebook[0], sums[0] = 0, 0
-
-
-def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """(n,) int64: the nearest of the codebook (K, D) for each of vectors (n, D); of equally near ones the first."""
-    return (codebook.square().sum(1) - 2 * vectors @ codebook.T).argmin(1)  # |v|^2 is the same for all
 
 
 class Beside(nn.Module):
@@ -322,14 +213,6 @@ class Prior(nn.Module):
                 codes[:, level, rows, columns] = code
                 context = context + self.below[level][code].movedim(-1, 1)
         return codes
-
-
-def visible(kind: int, height: int, width: int) -> Tensor:
-    """(height, width) 1.0 where a place of a coarser map belongs to a kind coded before `kind` (0: all even)."""
-    mask = torch.zeros(height, width)
-    for top, left in ODD[:kind]:
-        mask[top::2, left::2] = 1
-    return mask
 
 
 class VQVAE(Draws, Encodes):

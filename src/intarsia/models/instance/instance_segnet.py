@@ -11,7 +11,7 @@ Buchholz et al.: DenoiSeg, 2020, https://arxiv.org/abs/2005.02987 (alpha * recon
 
 Where we differ: the pyramid pools windows of a fixed size in pixels that slide, in place of a grid over the picture, so
 that a tile of a picture is seen as the picture is. The way to the centre is judged against the object's own size: half
-a radius off is as bad for a small object as for a large one. How the maps become objects is told in `gathering.py`.
+a radius off is as bad for a small object as for a large one. How the maps become objects is told in `grouping/`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from skimage.measure import label
-from skimage.segmentation import watershed
 from torch import Tensor, nn
 
 from ...networks.blocks import conv_block
 from ...networks.corruptions import CorruptionConfig, damaged
 from ...networks.encoders import Encoder
-from ...records import IGNORE, Batch, Instances
-from ..contract import EncoderDecoder, InstanceConfig, InstanceModel, Losses
+from ...records import IGNORE, Batch
+from ..contract import EncoderDecoder, InstanceConfig, Losses
 from ..semantic import HoldsSegmenter, UNetConfig, build_segmenter
 from ..semantic.holding import AnySegmenter
-from .gathering import gathered, tidied
+from .map_model import MapModel
 
 NEAR = 2  # pixels to each of two objects within which a pixel counts more
 
@@ -97,7 +95,7 @@ class PyramidEncoder(Encoder):
         return [*maps, self.pyramid(deepest)]
 
 
-class InstanceSegNet(InstanceModel[np.ndarray]):
+class InstanceSegNet(MapModel):
     """An encoder-decoder with K + 4 maps, and with alpha > 0 the picture beside them.
 
     x (B, C, H, W)
@@ -112,6 +110,7 @@ class InstanceSegNet(InstanceModel[np.ndarray]):
     Config = InstanceSegNetConfig
     config: InstanceSegNetConfig
     learns_from_unlabelled = True
+    grouping = "ways"
     candidates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "foreground": (0.5, 0.3, 0.4, 0.6, 0.7),  # probability from which a pixel is of an object
         "core": (0.4, 0.15, 0.2, 0.3, 0.5, 0.6),  # depth, where no border is, from which pixels gather
@@ -128,10 +127,6 @@ class InstanceSegNet(InstanceModel[np.ndarray]):
         if config.pyramid and isinstance(self.segmenter, EncoderDecoder):
             self.segmenter.encoder = PyramidEncoder(self.segmenter.encoder, config.pyramid)
         self.stride = self.segmenter.stride
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Raw maps (B, K + 4, H, W) for pictures (B, C, H, W) in [0, 1]: logits, and ways in units."""
-        return self.segmenter(images)[:, : self.count]
 
     def loss(self, batch: Batch, part: str = "model") -> Losses:
         """`classes` (cross entropy and Dice), `depth`, `border`, `way` (in radii): each 0, with gradients of 0, where
@@ -183,50 +178,17 @@ class InstanceSegNet(InstanceModel[np.ndarray]):
             answer = self.segmenter(given + self.mean * (1 - known))[:, self.count :].float()
             return (answer - (images - self.mean) / self.deviation).square().mean()
 
-    @torch.inference_mode()
-    def answers(self, images: Tensor) -> Sequence[np.ndarray]:
-        """(K + 4, H, W) float32 for each picture: class probabilities, depth and border in [0, 1], ways in pixels."""
-        raw = self(images).float()
-        raw[:, :-4] = raw[:, :-4].softmax(dim=1)
-        raw[:, -4:-2] = raw[:, -4:-2].sigmoid()
-        raw[:, -2:] *= self.config.unit
-        return list(raw.cpu().numpy())
+    def maps(self, raw: Tensor) -> Tensor:
+        """(B, K + 4, H, W): class probabilities, depth and border in [0, 1], ways in pixels; of logits, and ways in
+        units."""
+        classes, insides, ways = raw[:, :-4], raw[:, -4:-2], raw[:, -2:]
+        return torch.cat([classes.softmax(dim=1), insides.sigmoid(), ways * self.config.unit], dim=1)
 
     def mirrored(self, maps: np.ndarray) -> np.ndarray:
         """The maps of the picture, from those of its mirror image (left to right)."""
         flipped = maps[:, :, ::-1].copy()
         flipped[-1] *= -1
         return flipped
-
-    def objects(self, answer: np.ndarray, thresholds: Mapping[str, float] | None = None) -> Instances:
-        at = {**self.thresholds, **(thresholds or {})}
-        likely = 1 - answer[0]
-        depth, border, down, right = answer[-4:]
-        foreground = likely > at["foreground"]
-        core = foreground & (depth * (1 - border) > at["core"])
-        if at["ways"] >= 0.5:
-            objects = gathered(foreground, core, down, right)
-        else:  # the ways are learnt last: early in a training, and from few pictures, the depth alone tells more
-            objects = watershed(-depth, label(core, connectivity=1), mask=foreground).astype(np.int32)
-        label_image = tidied(objects, int(at["smallest"]))
-        return scored(label_image, answer[:-4], at["score"])
-
-
-def scored(label_image: np.ndarray, probabilities: np.ndarray, least: float) -> Instances:
-    """The objects of a label image (H, W), best first, by the probabilities (K, H, W) of their pixels: the class is the
-    likeliest but the background, the score the mean probability of not being background; below `least` they are out."""
-    count = int(label_image.max(initial=0))
-    there = label_image > 0
-    numbers = label_image[there]
-    areas = np.bincount(numbers, minlength=count + 1)[1:]
-    sums = np.stack([np.bincount(numbers, plane[there], count + 1)[1:] for plane in probabilities])  # K N
-    scores = (1 - sums[0] / np.maximum(areas, 1)).clip(0, 1).astype(np.float32)
-    order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] >= least]
-    table = np.zeros(count + 1, np.int32)
-    table[order + 1] = np.arange(1, len(order) + 1)
-    classes = (1 + sums[1:].argmax(axis=0))[order].astype(np.int16)
-    return Instances(table[label_image], classes, scores[order])
 
 
 def targets_of(batch: Batch) -> Tensor:

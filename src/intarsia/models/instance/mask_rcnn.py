@@ -36,11 +36,12 @@ from torchvision.ops import FeaturePyramidNetwork, clip_boxes_to_image, roi_alig
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ...errors import UsageError
+from ...grouping import in_one, laid_on_pixels, pixel_boxes
 from ...networks.encoders import build_encoder
 from ...records import IGNORE, Batch, Detections, Instances
 from ..contract import InstanceConfig, InstanceModel, Losses
 from .anchors import Sizes, usual_anchors
-from .boxes import cut_out, in_one, laid_on_pixels, pixel_boxes, sampled, softly_suppressed, suppressed
+from .boxes import cut_out, sampled, softly_suppressed, suppressed
 from .truths import Truth, labels_of, truth_of
 
 BOX_CELLS = 7  # a box is seen as 7 x 7 cells to be classified

@@ -10,23 +10,21 @@ flooded from the insides by how unlikely an inside is, where the likeliest class
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from skimage.measure import label
-from skimage.segmentation import watershed
 from torch import Tensor
 
 from ...losses import LossConfig, SegmentationLoss
-from ...records import IGNORE, Batch, Instances
-from ..contract import InstanceConfig, InstanceModel, Losses
+from ...records import IGNORE, Batch
+from ..contract import InstanceConfig, Losses
 from ..semantic import HoldsSegmenter, UNetConfig, build_segmenter
 from ..semantic.holding import AnySegmenter
-from .gathering import tidied
-from .instance_segnet import scored, targets_of
+from .instance_segnet import targets_of
+from .map_model import MapModel
 
 
 class WatershedConfig(HoldsSegmenter, InstanceConfig):
@@ -38,7 +36,7 @@ class WatershedConfig(HoldsSegmenter, InstanceConfig):
     border_weight: float = Field(3.0, gt=0)  # of the border's pixels in the cross entropy, which are few
 
 
-class Watershed(InstanceModel[np.ndarray]):
+class Watershed(MapModel):
     """A segmenter of K + 1 classes: background, the insides of objects of K - 1 classes, border.
 
     x (B, C, H, W) ── segmenter ──► (B, K + 1, H, W) ── softmax ── seeds ── watershed ──► objects
@@ -46,6 +44,7 @@ class Watershed(InstanceModel[np.ndarray]):
 
     Config = WatershedConfig
     config: WatershedConfig
+    grouping = "insides"
     candidates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "inside": (0.5, 0.3, 0.4, 0.6, 0.7, 0.8),  # probability of being inside, of any class, from which seeds grow
         "foreground": (0.5, 0.3, 0.4, 0.6, 0.7),  # probability of not being background, as far as they are flooded
@@ -55,15 +54,12 @@ class Watershed(InstanceModel[np.ndarray]):
 
     def __init__(self, config: WatershedConfig) -> None:
         super().__init__(config)
-        self.segmenter = build_segmenter(config.segmenter, config, config.classes + 1)
+        self.count = config.classes + 1
+        self.segmenter = build_segmenter(config.segmenter, config, self.count)
         self.stride = self.segmenter.stride
         weights = (1.0,) * config.classes + (config.border_weight,)
         loss = config.loss.model_copy(update={"weights": config.loss.weights or weights})
         self.criterion = SegmentationLoss(loss, config.classes + 1, overlapping=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K + 1, H, W) for pictures (B, C, H, W) in [0, 1]."""
-        return self.segmenter(images)
 
     def loss(self, batch: Batch, part: str = "model") -> Losses:
         """The criterion's terms; all are 0, with gradients of 0, where nothing is labelled."""
@@ -73,22 +69,10 @@ class Watershed(InstanceModel[np.ndarray]):
         terms: Losses = self.criterion(self(batch.images), masks)
         return terms
 
-    @torch.inference_mode()
-    def answers(self, images: Tensor) -> Sequence[np.ndarray]:
-        """(K + 1, H, W) float32 in [0, 1] for each picture: the probabilities of the classes and of the border."""
-        return list(self(images).float().softmax(dim=1).cpu().numpy())
+    def maps(self, raw: Tensor) -> Tensor:
+        """(B, K + 1, H, W) in [0, 1]: the probabilities of the classes and of the border."""
+        return raw.softmax(dim=1)
 
     def mirrored(self, maps: np.ndarray) -> np.ndarray:
         """The maps of the picture, from those of its mirror image (left to right)."""
         return maps[:, :, ::-1].copy()
-
-    def objects(self, answer: np.ndarray, thresholds: Mapping[str, float] | None = None) -> Instances:
-        at = {**self.thresholds, **(thresholds or {})}
-        inside = answer[1:-1].sum(axis=0)
-        seeds = label(inside > at["inside"], connectivity=1)
-        basins = watershed(-inside, seeds, mask=(1 - answer[0] > at["foreground"]) | (seeds > 0))
-        label_image = tidied(basins.astype(np.int32), int(at["smallest"]))
-        probabilities = answer[:-1].copy()
-        if len(probabilities) == 2:  # one class of objects: the border is as much of it as the inside
-            probabilities[1] += answer[-1]
-        return scored(label_image, probabilities, at["score"])

@@ -5,6 +5,7 @@ from .fc_densenet import FCDenseNet, FCDenseNetConfig
 from .fcn import FCN, FCNConfig
 from .holding import SEGMENTERS, SHARED, AnySegmenter, HoldsSegmenter, build_segmenter
 from .probabilistic_unet import ProbabilisticUNet, ProbabilisticUNetConfig
+from .realtime import RealTime, RealTimeConfig
 from .segnet import SegNet, SegNetConfig
 from .unet import UNet, UNetConfig
 
@@ -21,6 +22,8 @@ __all__ = [
     "HoldsSegmenter",
     "ProbabilisticUNet",
     "ProbabilisticUNetConfig",
+    "RealTime",
+    "RealTimeConfig",
     "SegNet",
     "SegNetConfig",
     "UNet",

@@ -10,6 +10,7 @@ from ..contract import PictureConfig, SemanticConfig, SemanticModel
 from .deeplab import DeepLab, DeepLabConfig
 from .fc_densenet import FCDenseNet, FCDenseNetConfig
 from .fcn import FCN, FCNConfig
+from .realtime import RealTime, RealTimeConfig
 from .segnet import SegNet, SegNetConfig
 from .unet import UNet, UNetConfig
 
@@ -20,10 +21,12 @@ SEGMENTERS: dict[str, type[SemanticModel]] = {
     "segnet": SegNet,
     "deeplab": DeepLab,
     "fc_densenet": FCDenseNet,
+    "realtime": RealTime,
 }
 
 AnySegmenter = Annotated[
-    FCNConfig | UNetConfig | SegNetConfig | DeepLabConfig | FCDenseNetConfig, Field(discriminator="name")
+    FCNConfig | UNetConfig | SegNetConfig | DeepLabConfig | FCDenseNetConfig | RealTimeConfig,
+    Field(discriminator="name"),
 ]
 
 SHARED = frozenset(SemanticConfig.model_fields)  # what the holder says once, for itself and for its segmenter

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects, label
 
-from ...data.objects import numbered
+from ..data.objects import numbered
 
 EIGHT = np.ones((3, 3), bool)  # neighbours: also across corners
 

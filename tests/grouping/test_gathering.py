@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intarsia.data.scenes import SceneConfig, draw_scene
+from intarsia.grouping.gathering import gathered, tidied
+from intarsia.grouping.maps import scored
 from intarsia.metrics.matching import MatchingScore
-from intarsia.models.instance.gathering import gathered, tidied
-from intarsia.models.instance.instance_segnet import InstanceSegNet, InstanceSegNetConfig, scored, targets_of
+from intarsia.models.instance.instance_segnet import InstanceSegNet, InstanceSegNetConfig, targets_of
 from intarsia.records import IGNORE, Batch
 
 
