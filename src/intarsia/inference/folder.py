@@ -22,6 +22,7 @@ Each file is written whole or not at all, and a picture's mask is its last: a pi
 from __future__ import annotations
 
 import glob
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -115,7 +116,7 @@ class Wanted:
     def there(self, folder: str, name: str) -> Path:
         """A file that tells that the answer is there: of a zarr folder the one that is there last."""
         every = [path / "zarr.json" if path.suffix == ".zarr" else path for path in self._all(folder, name)]
-        return next((path for path in every if path.is_file()), every[0])
+        return next((path for path in every if os.path.isfile(path)), every[0])  # which a name too long is not
 
     def of_huge(self, name: str) -> dict[str, Path]:
         """What `answer_huge` is to write for a picture."""
