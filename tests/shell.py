@@ -51,7 +51,7 @@ def draw(folder: Path, count: int = 12, labelled: int | None = None) -> Path:
 #: environment, signals and exit code, without the seconds that importing torch takes each time, and those that learning
 #: what drawn pictures are compared by does (tests/training/test_features.py has them).
 WARM = """
-import json, os, sys, time, traceback
+import json, os, signal, sys, time, traceback
 import intarsia.api, intarsia.cli.app, intarsia.fitting, intarsia.inference.folder
 import intarsia.training.features as features
 from intarsia.cli import main
@@ -68,6 +68,7 @@ for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in the background inherits deafness to it
         os.chdir(order["folder"])
         for number, name in ((0, os.devnull), (1, order["out"]), (2, order["err"])):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
